@@ -1,0 +1,1 @@
+"""Plan GPU sets, explain them, and serve models on them."""
