@@ -1,0 +1,1 @@
+"""The commands behind `./rig`: up, down and test, on the machine where you type them."""
