@@ -1,4 +1,4 @@
-"""`./rig up [HOST...]`, `./rig down`, `./rig test`: parse, run, and turn an error into one message."""
+"""`./rig up [HOST...]`, `./rig down`, `./rig test`: parse, run, one message for an error."""
 
 from __future__ import annotations
 

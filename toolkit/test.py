@@ -1,4 +1,4 @@
-"""`./rig test`: lint, types and all tests that this machine can run, with what was skipped and why."""
+"""`./rig test`: lint, types and all tests that this machine can run; what it skipped, and why."""
 
 from __future__ import annotations
 
