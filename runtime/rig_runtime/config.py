@@ -6,14 +6,20 @@ nowhere else: the provisioning writes only what an inventory states.
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rig_runtime.errors import BadInput
 
 DEFAULT_PATH = Path("/etc/rig-runtime/config.toml")
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 class _Section(BaseModel):
@@ -36,7 +42,7 @@ class RigConfig(_Section):
 
     exclude: tuple[str, ...] = Field((), description="UUIDs of cards that no model may use")
     margin_bytes: int = Field(
-        64 << 20, ge=0, description="left free on each card, beyond what is planned"
+        64 << 20, strict=True, ge=0, description="left free on each card, beyond what is planned"
     )
 
 
@@ -45,8 +51,8 @@ class VllmConfig(_Section):
 
     venv: Path = Path("/opt/rig/vllm/current")
     build: Literal["cuda", "cpu"] = "cuda"
-    start_timeout_seconds: float = Field(900, gt=0)
-    stop_timeout_seconds: float = Field(30, gt=0)
+    start_timeout_seconds: float = Field(900, strict=True, gt=0)
+    stop_timeout_seconds: float = Field(30, strict=True, gt=0)
 
 
 class EnginesConfig(_Section):
@@ -61,9 +67,9 @@ class ModelConfig(_Section):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
     path: Path
     engine: Literal["vllm"] | None = None
-    context_tokens: int | None = Field(None, ge=1)
-    sequences: int = Field(4, ge=1, le=1024)
-    tensor_parallel_size: int | None = Field(None, ge=1, le=8)
+    context_tokens: int | None = Field(None, strict=True, ge=1)
+    sequences: int = Field(4, strict=True, ge=1, le=1024)
+    tensor_parallel_size: int | None = Field(None, strict=True, ge=1, le=8)
     kv_cache_dtype: str = "auto"
 
 
@@ -76,3 +82,131 @@ class Config(_Section):
     models: tuple[ModelConfig, ...] = ()
     state_directory: Path = Path("/var/lib/rig-runtime")
     runtime_directory: Path = Path("/run/rig-runtime")
+
+
+def load(path: Path | None = None, *, check_paths: bool = True) -> Config:
+    """Read and validate a configuration file; None is the default path.
+
+    With `check_paths` the models and key files that it names must exist on this machine; without,
+    the file is taken to be for another one. Raises BadInput that names file, key and value, and
+    says what is allowed; all problems of a file are in one error.
+    """
+    path = path or DEFAULT_PATH
+    document = _parse(path)
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        problems = [_explain(detail) for detail in error.errors(include_url=False)]
+        raise _bad(path, problems) from error
+    problems = [*_contradictions(config), *(_missing_paths(config) if check_paths else ())]
+    if problems:
+        raise _bad(path, problems)
+    return config
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"the configuration {path} is missing",
+            how="provisioning writes it; name another one with --config FILE",
+        ) from error
+    except OSError as error:
+        raise BadInput(
+            f"cannot read the configuration {path}", found=error.strerror or str(error)
+        ) from error
+    except ValueError as error:  # TOML syntax, and bytes that are not UTF-8
+        raise BadInput(f"{path} is not valid TOML", found=str(error)) from error
+
+
+def _bad(path: Path, problems: list[str]) -> BadInput:
+    return BadInput(f"{path} is not a valid configuration", found="; ".join(problems))
+
+
+def _explain(detail: Mapping[str, Any]) -> str:
+    """One validation error as 'key = value: what is allowed'."""
+    place = _key(detail["loc"])
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key {place}{_suggestion(detail['loc'])}"
+    if kind == "missing":
+        return f"{place} is required"
+    allowed = str(detail["msg"]).removeprefix("Value error, ")
+    value = detail["input"]
+    shown = "" if isinstance(value, dict | list) else f" = {_toml(value)}"
+    return f"{place}{shown}: {allowed[:1].lower()}{allowed[1:]}"
+
+
+def _key(loc: tuple[str | int, ...]) -> str:
+    """('models', 0, 'path') -> 'models[0].path'."""
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _suggestion(loc: tuple[str | int, ...]) -> str:
+    known = list(_section_fields(loc[:-1]))
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f": did you mean {close[0]}?" if close else f": known are {', '.join(sorted(known))}"
+
+
+def _section_fields(loc: tuple[str | int, ...]) -> Iterator[str]:
+    """The keys that the section at `loc` knows, found by walking the types."""
+    section: type[BaseModel] = Config
+    for part in loc:
+        if isinstance(part, str):
+            section = _section_type(section.model_fields[part].annotation) or section
+    yield from section.model_fields
+
+
+def _section_type(annotation: object) -> type[BaseModel] | None:
+    """The section inside `Section`, `Section | None` or `tuple[Section, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_type(part))), None)
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """What no single value shows."""
+    names = [model.name for model in config.models]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f'models: two models have the name "{name}"; names must differ'
+    for number, model in enumerate(config.models):
+        if model.engine and getattr(config.engines, model.engine) is None:
+            yield (
+                f'models[{number}].engine = "{model.engine}": there is no section '
+                f"[engines.{model.engine}], so that engine is not installed"
+            )
+    if config.gateway.api_keys_file is None and not is_loopback(config.gateway.host):
+        yield (
+            f'gateway.host = "{config.gateway.host}" is open to the network: set '
+            "gateway.api_keys_file, or use a loopback address such as 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _missing_paths(config: Config) -> Iterator[str]:
+    for number, model in enumerate(config.models):
+        if not model.path.exists():
+            yield f'models[{number}].path = "{model.path}": there is no such file or directory'
+    keys = config.gateway.api_keys_file
+    if keys is not None and not keys.is_file():
+        yield f'gateway.api_keys_file = "{keys}": there is no such file'

@@ -1,13 +1,20 @@
-"""What a card is and what of it is usable: the only module that talks to NVML.
+"""What a card is and what of it is usable.
 
 A rig is the cards that one machine has now, as values; `--rig FILE` reads the same from JSON.
+`rig_runtime.nvml` reads it from the driver and is the only other place where cards are made.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rig_runtime.errors import BadInput
+
+MAX_SNAPSHOT_BYTES = 4 << 20
 
 
 class _Snapshot(BaseModel):
@@ -20,7 +27,7 @@ class GpuProcess(_Snapshot):
     pid: int
     kind: Literal["compute", "graphics"]
     name: str | None = None
-    used_bytes: int | None = None
+    used_bytes: int | None = Field(None, ge=0)
 
 
 class Gpu(_Snapshot):
@@ -28,28 +35,38 @@ class Gpu(_Snapshot):
 
     `memory_used_bytes` is what processes and the display hold; `memory_reserved_bytes` is what
     the driver keeps for itself (NVML's v2 memory info tells them apart). Limits are in watts,
-    bandwidth is memory clock x bus width.
+    bandwidth is memory clock x bus width. `unavailable` says why a card that is in the machine
+    cannot be used: it fell off the bus, or the driver cannot talk to it.
     """
 
-    uuid: str
+    uuid: str = Field(min_length=1)
     bus_id: str
     name: str
-    compute_capability: str | None = None
-    memory_total_bytes: int = Field(ge=0)
-    memory_reserved_bytes: int | None = None
-    memory_used_bytes: int | None = None
-    memory_bandwidth_bytes_per_second: int | None = None
+    compute_capability: str | None = Field(None, pattern=r"^\d{1,2}\.\d{1,2}$")
+    memory_total_bytes: int | None = Field(None, ge=0, le=1 << 50)
+    memory_reserved_bytes: int | None = Field(None, ge=0)
+    memory_used_bytes: int | None = Field(None, ge=0)
+    memory_bandwidth_bytes_per_second: int | None = Field(None, gt=0)
     display_active: bool | None = None
     display_attached: bool | None = None
-    pcie_gen_max: int | None = None
-    pcie_gen_current: int | None = None
-    pcie_width_max: int | None = None
-    pcie_width_current: int | None = None
-    power_limit_watts: float | None = None
-    power_default_watts: float | None = None
-    power_min_watts: float | None = None
-    power_max_watts: float | None = None
+    pcie_gen_max: int | None = Field(None, ge=1, le=8)
+    pcie_gen_current: int | None = Field(None, ge=1, le=8)
+    pcie_width_max: int | None = Field(None, ge=1, le=32)
+    pcie_width_current: int | None = Field(None, ge=1, le=32)
+    power_limit_watts: float | None = Field(None, ge=0)
+    power_default_watts: float | None = Field(None, ge=0)
+    power_min_watts: float | None = Field(None, ge=0)
+    power_max_watts: float | None = Field(None, ge=0)
     processes: tuple[GpuProcess, ...] = ()
+    unavailable: str | None = None
+
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """The compute capability as numbers that compare: '8.6' -> (8, 6)."""
+        if self.compute_capability is None:
+            return None
+        major, minor = self.compute_capability.split(".")
+        return int(major), int(minor)
 
 
 class Link(_Snapshot):
@@ -57,7 +74,7 @@ class Link(_Snapshot):
 
     a: str
     b: str
-    nvlinks: int | None = None
+    nvlinks: int | None = Field(None, ge=0)
     p2p: bool | None = None
     path: str | None = None
 
@@ -68,3 +85,91 @@ class Rig(_Snapshot):
     driver_version: str | None = None
     gpus: tuple[Gpu, ...] = ()
     links: tuple[Link, ...] = ()
+
+    @model_validator(mode="after")
+    def _identities_are_unique(self) -> Rig:
+        uuids = [gpu.uuid for gpu in self.gpus]
+        if twice := sorted({uuid for uuid in uuids if uuids.count(uuid) > 1}):
+            raise ValueError(f"two cards have the uuid {twice[0]}: a uuid is a card's identity")
+        return self
+
+    def link(self, a: str, b: str) -> Link | None:
+        """The link between two cards by UUID, whichever way round it was written."""
+        return next((link for link in self.links if {link.a, link.b} == {a, b}), None)
+
+
+class Usable(NamedTuple):
+    """The bytes of a card, in parts that add up: total = reserved + held + margin + usable."""
+
+    total_bytes: int
+    reserved_bytes: int
+    held_bytes: int
+    margin_bytes: int
+    usable_bytes: int
+
+
+def usable(gpu: Gpu, margin_bytes: int = 0) -> Usable:
+    """What an engine may allocate on this card now: total - reserved - held - margin.
+
+    The one place that decides it. `held` is what the display and other processes have; where the
+    card does not report it, what its processes report is taken. A card that is unavailable, or
+    whose total is unknown, has nothing usable.
+    """
+    if gpu.unavailable or gpu.memory_total_bytes is None:
+        return Usable(gpu.memory_total_bytes or 0, 0, 0, 0, 0)
+    reserved = gpu.memory_reserved_bytes or 0
+    held = gpu.memory_used_bytes
+    if held is None:
+        held = sum(process.used_bytes or 0 for process in gpu.processes)
+    left = gpu.memory_total_bytes - reserved - held
+    margin = max(0, min(margin_bytes, left))
+    return Usable(gpu.memory_total_bytes, reserved, held, margin, max(0, left - margin))
+
+
+def load_rig(path: Path) -> Rig:
+    """Read a snapshot (the output of `rig-runtime gpus --json`).
+
+    A virtual rig's scenario is a snapshot too: what it adds for itself under "scenario" is
+    skipped. Raises BadInput.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_SNAPSHOT_BYTES + 1)
+        if len(text) > MAX_SNAPSHOT_BYTES:
+            raise BadInput(f"{path} is no snapshot of a rig", found="it is larger than 4 MiB")
+        content: Any = json.loads(text)
+    except OSError as error:
+        raise BadInput(f"cannot read the snapshot {path}", found=error.strerror or "") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not JSON", found=str(error)) from error
+    return parse_rig(content, str(path))
+
+
+def parse_rig(content: object, source: str) -> Rig:
+    """Validate a snapshot that was read from `source`. Raises BadInput that names the value."""
+    if isinstance(content, dict) and isinstance(content.get("gpus"), list):
+        cards = [_without_scenario(card) for card in content["gpus"]]
+        content = {**content, "gpus": cards}
+    try:
+        return Rig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the snapshot"
+        raise BadInput(
+            f"{source} is not a snapshot of a rig",
+            found=f"{place}: {first['msg']}",
+            how="write one with: rig-runtime gpus --json",
+        ) from error
+
+
+def _without_scenario(card: object) -> object:
+    if isinstance(card, dict):
+        return {key: value for key, value in card.items() if key != "scenario"}
+    return card
+
+
+def read_rig() -> Rig:
+    """This machine's cards from NVML. Raises CheckFailed where there is no working driver."""
+    from rig_runtime import nvml
+
+    return nvml.read_rig()
