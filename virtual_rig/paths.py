@@ -1,0 +1,28 @@
+"""Where the virtual rigs keep what they keep.
+
+VIRTUAL_RIG_STATE (default /var/lib/virtual-rig): one folder per box, gone with the box.
+VIRTUAL_RIG_CACHE (default /var/cache/virtual-rig): what is expensive to make and the same for
+all boxes: base images, downloaded packages, the mirror, the NVML library.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def state() -> Path:
+    """The parent of the boxes' folders."""
+    return Path(os.environ.get("VIRTUAL_RIG_STATE") or "/var/lib/virtual-rig")
+
+
+def cache() -> Path:
+    """The cache; of someone who is not root, a folder of their own."""
+    named = os.environ.get("VIRTUAL_RIG_CACHE")
+    if named:
+        return Path(named)
+    if os.geteuid() == 0:
+        return Path("/var/cache/virtual-rig")
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home if os.path.isabs(home) else tempfile.gettempdir()) / "virtual-rig"
