@@ -8,6 +8,7 @@
 #include "scenario.h"
 
 #define PROCESS_RECORD 4128 /* 32 bytes of numbers, then 4096 of name */
+#define MPS 2 /* clients of the multi-process service: a scenario has none */
 
 extern nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *, nvmlDevice_t *);
 extern nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t, nvmlDevice_t, unsigned *);
@@ -60,6 +61,7 @@ static nvmlReturn_t entry(unsigned number_, void *a, void *b, void *c)
     if (!is_device(a) || !b) return NVML_SUCCESS;
     WITH_CARD(a, card);
     if (number_ == 213) return running(a, 0, b, c);
+    if (number_ == 214) return running(a, MPS, b, c);
     if (number_ == 215) return running(a, 1, b, c);
     if (number_ == 230) return number(card.pcie_gen_max, b);
     return NVML_ERROR_NOT_SUPPORTED;
