@@ -35,6 +35,21 @@ class GatewayConfig(_Section):
         None, description="lines of 'NAME SHA256-HEX'; required unless host is a loopback address"
     )
     control_socket: Path = Path("/run/rig-runtime/control.sock")
+    max_body_bytes: int = Field(
+        64 << 20, strict=True, ge=1024, description="a request with a larger body is refused"
+    )
+    queue_limit: int = Field(
+        256, strict=True, ge=0, description="requests that may wait for one model to be ready"
+    )
+    queue_timeout_seconds: float = Field(
+        900, strict=True, gt=0, description="how long a request waits for its model to be ready"
+    )
+    silence_timeout_seconds: float = Field(
+        600, strict=True, gt=0, description="an engine that sends nothing for so long is given up"
+    )
+    drain_timeout_seconds: float = Field(
+        20, strict=True, ge=0, description="on stop, how long running answers may take to finish"
+    )
 
 
 class RigConfig(_Section):
