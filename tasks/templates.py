@@ -1,0 +1,40 @@
+"""One template for each file that is written on the rig; an unset value is an error, not blank."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pyinfra.operations import files
+
+FOLDER = Path(__file__).resolve().parent.parent / "templates"
+
+
+def render(template: str, **values: object) -> str:
+    """The text of one template. TOML takes JSON's strings, numbers, booleans and lists."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    environment.filters["toml"] = json.dumps
+    return environment.get_template(f"{template}.j2").render(values)
+
+
+def written(
+    template: str, path: str, *, name: str, mode: str = "644", group: str = "root", **values: object
+) -> None:
+    """Render a template to a file of root's on the host."""
+    files.put(
+        name=name,
+        src=StringIO(render(template, **values)),
+        dest=path,
+        user="root",
+        group=group,
+        mode=mode,
+    )
