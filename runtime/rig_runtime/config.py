@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rig_runtime.errors import BadInput
+from rig_runtime.plan_types import EngineName, KvCacheDtype
 
 DEFAULT_PATH = Path("/etc/rig-runtime/config.toml")
 
@@ -81,11 +82,11 @@ class ModelConfig(_Section):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
     path: Path
-    engine: Literal["vllm"] | None = None
+    engine: EngineName | None = None
     context_tokens: int | None = Field(None, strict=True, ge=1)
     sequences: int = Field(4, strict=True, ge=1, le=1024)
     tensor_parallel_size: int | None = Field(None, strict=True, ge=1, le=8)
-    kv_cache_dtype: str = "auto"
+    kv_cache_dtype: KvCacheDtype = "auto"
 
 
 class Config(_Section):

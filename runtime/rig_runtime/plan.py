@@ -2,69 +2,225 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from rig_runtime import candidates, speed
+from rig_runtime.candidates import BATCHED_TOKENS, Candidate, Search
+from rig_runtime.errors import BadInput, NothingFits
+from rig_runtime.fixes import fixes
+from rig_runtime.gpus import Gpu, Rig, usable
+from rig_runtime.models.shape import ModelShape
+from rig_runtime.parallel import BF16_MIN_CAPABILITY
+from rig_runtime.plan_types import (
+    Alternative,
+    CardVerdict,
+    EngineName,
+    KvCacheDtype,
+    Plan,
+    PlanRequest,
+    Problem,
+    RankMemory,
+    SplitName,
+)
+from rig_runtime.units import tokens
+from rig_runtime.verdicts import card_verdicts, describe, lacking, unusable_cards
 
-from pydantic import BaseModel, ConfigDict
+__all__ = [
+    "Alternative",
+    "CardVerdict",
+    "EngineName",
+    "KvCacheDtype",
+    "Plan",
+    "PlanRequest",
+    "Problem",
+    "RankMemory",
+    "SplitName",
+    "nothing_fits",
+    "plan_model",
+]
 
-
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CardVerdict(_Result):
-    """Why one card is used, spare or left out. Bytes as integers; None is unknown."""
-
-    uuid: str
-    name: str
-    bus_id: str
-    verdict: Literal["used", "spare", "excluded"]
-    reason: str
-    reason_code: str
-    total_bytes: int
-    held_bytes: int | None
-    reserved_bytes: int | None
-    usable_bytes: int
-    needed_bytes: int
-
-
-class Alternative(_Result):
-    """Another way that was considered, and why it was not taken."""
-
-    engine: str
-    gpu_set: tuple[str, ...]
-    why_not: str
-
-
-class PlanRequest(_Result):
-    """What the user asks for one model; None leaves the choice to the planner."""
-
-    engine: Literal["vllm"] | None = None
-    context_tokens: int | None = None
-    sequences: int = 4
-    tensor_parallel_size: int | None = None
-    kv_cache_dtype: str = "auto"
-    exclude: frozenset[str] = frozenset()
-    margin_bytes: int = 0
+MOST_ALTERNATIVES = 5
+UTILIZATION_STEP = 10_000
+"""gpu_memory_utilization is rounded down to four decimals."""
 
 
-class Plan(_Result):
-    """The contract of `rig-runtime plan --json`."""
+def plan_model(shape: ModelShape, rig: Rig, request: PlanRequest) -> Plan:
+    """The best plan for one model on these cards, or a plan that says why there is none.
 
-    feasible: bool
-    model: str
-    engine: Literal["vllm"]
-    split: Literal["none", "tensor"]
-    gpu_set: tuple[str, ...]
-    tensor_parallel_size: int
-    pipeline_parallel_size: int = 1
-    layer_partition: tuple[int, ...] | None = None
-    context_tokens: int | None
-    max_context_tokens: int | None
-    sequences: int
-    kv_cache_dtype: str
-    kv_cache_bytes: int | None = None
-    expected_decode_tokens_per_second: float | None = None
-    expected_power_watts: float | None = None
-    cards: tuple[CardVerdict, ...]
-    fixes: tuple[str, ...] = ()
-    alternatives: tuple[Alternative, ...] = ()
+    Pure. Raises BadInput for a request that no rig could meet: a context that the model was not
+    made for.
+    """
+    _check_context(shape, request)
+    search = Search(shape, rig, request, unusable_cards(rig, request))
+    best = search.best
+    return _infeasible(search) if best is None else _feasible(search, best)
+
+
+def nothing_fits(plan: Plan) -> NothingFits:
+    """An infeasible plan as the error that it is."""
+    problem = plan.problem or Problem(needed="no plan", found="", works="", how="")
+    return NothingFits(problem.needed, found=problem.found, works=problem.works, how=problem.how)
+
+
+def _check_context(shape: ModelShape, request: PlanRequest) -> None:
+    wanted, longest = request.context_tokens, shape.max_position_embeddings
+    if wanted is not None and wanted > longest:
+        raise BadInput(
+            f"{shape.name} was made for {tokens(longest)} tokens of context",
+            found=f"{tokens(wanted)} were asked for",
+            works=f"at most {tokens(longest)}",
+        )
+
+
+def _feasible(search: Search, best: Candidate) -> Plan:
+    split, load = best.split, search.wish.load(best.context_tokens)
+    stages = len(split.partition)
+    return Plan(
+        feasible=True,
+        model=search.shape.name,
+        engine="vllm",
+        split=_split_name(split.tensor, stages),
+        gpu_set=best.uuids,
+        tensor_parallel_size=split.tensor,
+        pipeline_parallel_size=stages,
+        layer_partition=split.partition if stages > 1 else None,
+        context_tokens=best.context_tokens,
+        max_context_tokens=best.max_context_tokens,
+        sequences=search.request.sequences,
+        kv_cache_dtype=search.request.kv_cache_dtype,
+        kv_cache_bytes=max(rank.kv_cache_bytes for rank in best.ranks),
+        gpu_memory_utilization=_utilization(best),
+        max_num_batched_tokens=BATCHED_TOKENS,
+        dtype=_dtype(search.shape, best.gpus),
+        weights_bytes=search.shape.weights_bytes,
+        weights_exact=search.shape.weights_exact,
+        expected_decode_tokens_per_second=_rounded(best.decode_tokens_per_second),
+        expected_prefill_tokens_per_second=_rounded(
+            speed.prefill_tokens_per_second(search.shape, split, best.gpus, search.rig)
+        ),
+        expected_power_watts=best.watts or None,
+        ranks=best.ranks,
+        cards=card_verdicts(search, best),
+        fixes=fixes(search) if best.max_context_tokens < search.wish.goal_tokens else (),
+        alternatives=_alternatives(search, best, load.context_tokens),
+        notes=search.shape.notes,
+    )
+
+
+def _infeasible(search: Search) -> Plan:
+    possible = fixes(search)
+    longest = max((c.max_context_tokens for c in search.candidates if c.legal), default=0)
+    return Plan(
+        feasible=False,
+        model=search.shape.name,
+        engine="vllm",
+        split="none",
+        gpu_set=(),
+        tensor_parallel_size=search.request.tensor_parallel_size or 1,
+        context_tokens=search.request.context_tokens,
+        max_context_tokens=longest or None,
+        sequences=search.request.sequences,
+        kv_cache_dtype=search.request.kv_cache_dtype,
+        weights_bytes=search.shape.weights_bytes,
+        weights_exact=search.shape.weights_exact,
+        cards=card_verdicts(search, None),
+        fixes=possible,
+        alternatives=_alternatives(search, None, 0),
+        notes=search.shape.notes,
+        problem=_problem(search, possible, longest),
+    )
+
+
+def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem:
+    """What was needed, what there is, what would work, how to get it."""
+    name = search.shape.name
+    how = "; ".join(possible) or "use a smaller or more strongly quantised model, or more cards"
+    if not search.rig.gpus:
+        return Problem(
+            needed=f"{name} needs an NVIDIA card",
+            found="this rig has none",
+            works="a card that the driver can see",
+            how="check the risers and 'lspci -d 10de:', provision the driver (pyinfra "
+            "inventory.py deploy.py), then look with 'rig-runtime gpus'",
+        )
+    nearest = candidates.closest(search.candidates)
+    if nearest is None:
+        reasons = {r.sentence for c in search.candidates for r in c.reasons}
+        reasons |= {reason.sentence for reason in search.unusable.values()}
+        return Problem(
+            needed=f"{name} needs a set of cards that may split it",
+            found="; ".join(sorted(reasons)[:6]),
+            works="",
+            how=how,
+        )
+    return Problem(
+        needed=f"{name} does not fit these cards",
+        found=f"nearest: {describe(nearest)}: {lacking(search, nearest)}",
+        works=f"{tokens(longest)} tokens of context fit" if longest else "",
+        how=how,
+    )
+
+
+def _alternatives(
+    search: Search, best: Candidate | None, context_tokens: int
+) -> tuple[Alternative, ...]:
+    """The runners-up, one for each kind of set, and why they lost."""
+    fitting = sorted((c for c in search.candidates if c.fits), key=search.rank_key)
+    shown: dict[str, Alternative] = {}
+    for other in fitting:
+        name = describe(other)
+        if other is not best and name not in shown and (best is None or name != describe(best)):
+            shown[name] = _alternative(other, _why_not(other, best))
+    short = sorted(
+        (c for c in search.candidates if c.legal and not c.fits),
+        key=lambda c: (max(c.lacking_bytes), len(c.gpus)),
+    )
+    for other in short:
+        shown.setdefault(describe(other), _alternative(other, lacking(search, other)))
+    return tuple(shown.values())[:MOST_ALTERNATIVES]
+
+
+def _alternative(other: Candidate, why_not: str) -> Alternative:
+    split = _split_name(other.split.tensor, len(other.split.partition))
+    return Alternative(engine="vllm", gpu_set=other.uuids, why_not=why_not, split=split)
+
+
+def _why_not(other: Candidate, best: Candidate | None) -> str:
+    pace = other.decode_tokens_per_second
+    said = f"{describe(other)}: {tokens(other.max_context_tokens)} tokens of context at most"
+    if pace is not None:
+        said += f", {pace:.0f} tokens/s"
+    if best is not None and best.decode_tokens_per_second is not None:
+        said += f" (the plan: {tokens(best.max_context_tokens)} and "
+        said += f"{best.decode_tokens_per_second:.0f})"
+    return said
+
+
+def _split_name(tensor: int, stages: int) -> SplitName:
+    if tensor > 1 and stages > 1:
+        return "tensor+pipeline"
+    if stages > 1:
+        return "pipeline"
+    return "tensor" if tensor > 1 else "none"
+
+
+def _utilization(best: Candidate) -> float:
+    """The smallest share over the ranks of what each asks for through vLLM's own budget.
+
+    vLLM takes the share of the memory that CUDA reports (NVML's total without the reserved part)
+    and compares it with what is free after the context exists.
+    """
+    shares = []
+    for gpu, rank in zip(best.gpus, best.ranks, strict=True):
+        parts = usable(gpu)
+        visible = parts.total_bytes - parts.reserved_bytes
+        shares.append((rank.total_bytes - rank.fixed_bytes) * UTILIZATION_STEP // visible)
+    return max(1, min(shares)) / UTILIZATION_STEP
+
+
+def _dtype(shape: ModelShape, gpus: tuple[Gpu, ...]) -> str:
+    """float16 where a card of the set has no bfloat16 and the model is in it."""
+    old = any(gpu.capability and gpu.capability < BF16_MIN_CAPABILITY for gpu in gpus)
+    return "float16" if old and shape.dtype == "bfloat16" else "auto"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

@@ -1,0 +1,229 @@
+"""Bytes on each card, for a shape, a split and a load. Pure arithmetic.
+
+Weights and KV cache are exact; compute and fixed costs are estimates, planned high
+(each constant says from what). Sources: vLLM 0.32 (v1/worker/gpu_worker.py,
+v1/core/kv_cache_utils.py, model_executor/layers/vocab_parallel_embedding.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rig_runtime.models.shape import Attention, Layer, ModelShape
+from rig_runtime.models.weights import DTYPE_BYTES
+from rig_runtime.plan_types import RankMemory
+from rig_runtime.units import MIB
+
+VOCABULARY_PADDING = 64
+BLOCK_TOKENS = 16
+NULL_BLOCKS = 1
+"""vLLM's block pool never gives out its first block."""
+
+FIXED_BYTES_ONE_RANK = 600 * MIB
+FIXED_BYTES_MANY_RANKS = 900 * MIB
+"""CUDA context, allocator rounding and, with several ranks, NCCL and the all-reduce buffers.
+
+Logged on consumer cards: 0.05-0.25 GiB of non-torch memory after a context of 0.1-0.5 GiB.
+"""
+
+SAMPLER_BYTES_PER_LOGIT = 12
+"""The logits of each sequence in the model's dtype, as float32, and one sorted copy."""
+
+CUDA_GRAPH_BYTES = 32 * MIB
+"""Of each captured batch size: 1.10 GiB estimated and 0.96 GiB used for 35 sizes of a 55 GiB
+model; smaller models use less."""
+
+KV_DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the engine must hold at the same time: sequences of that many tokens."""
+
+    context_tokens: int
+    sequences: int
+    kv_cache_dtype: str = "auto"
+    batched_tokens: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the layers lie on the ranks: each pipeline stage's count of layers, and TP inside it."""
+
+    tensor: int
+    partition: tuple[int, ...]
+
+    @property
+    def ranks(self) -> int:
+        return self.tensor * len(self.partition)
+
+
+def even_partition(layers: int, stages: int) -> tuple[int, ...]:
+    """Layers for each stage as vLLM divides them: the remainder goes to the middle stages."""
+    base, rest = divmod(layers, stages)
+    counts = [base] * stages
+    for stage in range(2, rest + 2):
+        counts[-stage] += 1
+    return tuple(counts)
+
+
+def rank_memory(shape: ModelShape, split: Split, stage: int, load: Load) -> RankMemory:
+    """What one rank of a pipeline stage needs (all tensor-parallel ranks of a stage are alike)."""
+    weights = stage_weights_bytes(shape, split, stage)
+    blocks = KvBlocks.of(stage_layers(shape, split, stage), shape, split.tensor, load)
+    cache = blocks.pool_bytes(load.context_tokens, load.sequences)
+    compute = compute_bytes(shape, split, load)
+    fixed = FIXED_BYTES_ONE_RANK if split.ranks == 1 else FIXED_BYTES_MANY_RANKS
+    return RankMemory(
+        weights_bytes=weights,
+        kv_cache_bytes=cache,
+        state_bytes=0,
+        compute_bytes=compute,
+        fixed_bytes=fixed,
+        total_bytes=weights + cache + compute + fixed,
+    )
+
+
+def stage_weights_bytes(shape: ModelShape, split: Split, stage: int) -> int:
+    """Weights of one rank: what shards is divided, what does not is whole on every rank."""
+    tensor = split.tensor
+    layers = sum(layer_weights_bytes(each, tensor) for each in stage_layers(shape, split, stage))
+    outer = 0
+    if stage == 0:
+        outer += vocabulary_bytes(shape, shape.embedding_bytes, tensor)
+        outer += shape.outer.total_bytes
+    if stage == len(split.partition) - 1:
+        if not shape.tied:
+            outer += vocabulary_bytes(shape, shape.head_bytes, tensor)
+        elif stage:
+            outer += vocabulary_bytes(shape, shape.embedding_bytes, tensor)
+    return layers + outer
+
+
+def layer_weights_bytes(layer: Layer, tensor: int) -> int:
+    """One layer's weights on one of `tensor` ranks."""
+    weights = layer.weights
+    heads = layer.attention.kv_heads if layer.attention else tensor
+    kv_share = max(1, heads // tensor)
+    return (
+        -(-weights.split_bytes // tensor)
+        + -(-weights.kv_bytes * kv_share // heads)
+        + -(-weights.expert_bytes // tensor)
+        + weights.whole_bytes
+    )
+
+
+def padded_vocabulary(shape: ModelShape) -> int:
+    """The rows of the embedding as vLLM holds them: a multiple of 64."""
+    return -(-shape.vocab_size // VOCABULARY_PADDING) * VOCABULARY_PADDING
+
+
+def vocabulary_bytes(shape: ModelShape, table_bytes: int, tensor: int) -> int:
+    """One rank's part of the embedding or of the output projection."""
+    return -(-table_bytes * padded_vocabulary(shape) // (shape.vocab_size * tensor))
+
+
+def compute_bytes(shape: ModelShape, split: Split, load: Load) -> int:
+    """Activations of the largest batch or the sampler's logits, whichever peaks, and CUDA graphs.
+
+    vLLM profiles a forward pass of `batched_tokens` and a sampler step of `sequences` rows, one
+    after the other. Checked against its logs: Llama-3.1-8B on an A10 peaks at 0.22 GiB.
+    """
+    width = DTYPE_BYTES[shape.dtype]
+    per_token = 4 * shape.hidden_size + -(-3 * shape.widest_ffn // split.tensor)
+    forward = load.batched_tokens * per_token * width
+    sampler = load.sequences * padded_vocabulary(shape) * SAMPLER_BYTES_PER_LOGIT
+    graphs = captured_batch_sizes(load.sequences) * CUDA_GRAPH_BYTES
+    return max(forward, sampler) + graphs
+
+
+def captured_batch_sizes(sequences: int) -> int:
+    """How many batch sizes vLLM captures: 1, 2, 4, 8..256 by 8, then by 16, up to
+    min(2 x sequences, 512)."""
+    largest = min(2 * sequences, 512)
+    small = sum(size <= largest for size in (1, 2, 4))
+    return small + min(largest, 256) // 8 + max(0, largest - 256) // 16
+
+
+def kv_bytes_per_element(shape: ModelShape, kv_cache_dtype: str) -> int:
+    """'auto' is the model's own dtype; a float32 checkpoint is served in 16 bits."""
+    return KV_DTYPE_BYTES.get(kv_cache_dtype, min(2, DTYPE_BYTES[shape.dtype]))
+
+
+@dataclass(frozen=True, slots=True)
+class KvBlocks:
+    """The KV cache of one rank in blocks of 16 tokens.
+
+    `full_bytes` is what one block costs over all layers that keep everything; each entry of
+    `windows` is the same for the layers of one sliding window, with the most blocks that one
+    sequence has there.
+    """
+
+    full_bytes: int
+    windows: tuple[tuple[int, int], ...] = ()
+
+    @staticmethod
+    def of(layers: tuple[Layer, ...], shape: ModelShape, tensor: int, load: Load) -> KvBlocks:
+        width = kv_bytes_per_element(shape, load.kv_cache_dtype)
+        full = 0
+        windows: dict[int, int] = {}
+        for attention in (layer.attention for layer in layers if layer.attention):
+            size = _elements_on_rank(attention, tensor) * width * BLOCK_TOKENS
+            if attention.kind == "sliding" and attention.window_tokens is not None:
+                most = _window_blocks(attention.window_tokens, load.batched_tokens)
+                windows[most] = windows.get(most, 0) + size
+            else:
+                full += size
+        return KvBlocks(full, tuple(sorted((size, most) for most, size in windows.items())))
+
+    @property
+    def block_bytes(self) -> int:
+        return self.full_bytes + sum(size for size, _ in self.windows)
+
+    def pool_bytes(self, context_tokens: int, sequences: int) -> int:
+        """The cache that holds `sequences` sequences of that many tokens."""
+        blocks = -(-context_tokens // BLOCK_TOKENS)
+        each = blocks * self.full_bytes
+        each += sum(min(blocks, most) * size for size, most in self.windows)
+        return each * sequences + NULL_BLOCKS * self.block_bytes
+
+    def most_tokens(self, room_bytes: int, sequences: int) -> int | None:
+        """The longest context that fits `room_bytes`; None where any length does.
+
+        The cost of a sequence is a straight line between the lengths at which a window fills up:
+        the line that the room ends on is solved for the length.
+        """
+        room = (room_bytes - NULL_BLOCKS * self.block_bytes) // sequences
+        if room < 0:
+            return 0
+        paid, start = 0, 0
+        growing = self.block_bytes
+        for size, most in sorted(self.windows, key=lambda window: window[1]):
+            cost = (most - start) * growing
+            if paid + cost > room:
+                break
+            paid, start, growing = paid + cost, most, growing - size
+        if growing == 0:
+            return None
+        return (start + (room - paid) // growing) * BLOCK_TOKENS
+
+
+def _window_blocks(window_tokens: int, batched_tokens: int) -> int:
+    """Blocks of one sequence in a sliding window: the window and the tokens in flight, and one
+    more because neither starts at a block's edge (SlidingWindowSpec in vLLM)."""
+    return -(-(window_tokens - 1 + batched_tokens) // BLOCK_TOKENS) + 1
+
+
+def _elements_on_rank(attention: Attention, tensor: int) -> int:
+    """Cache elements of one token: KV heads are divided, beyond one a rank they are copied; an
+    MLA vector is whole on every rank."""
+    if not attention.stores:
+        return 0
+    width = attention.key_dim + attention.value_dim
+    return width if attention.kind == "mla" else max(1, attention.kv_heads // tensor) * width
+
+
+def stage_layers(shape: ModelShape, split: Split, stage: int) -> tuple[Layer, ...]:
+    """The layers of one pipeline stage."""
+    first = sum(split.partition[:stage])
+    return shape.layers[first : first + split.partition[stage]]

@@ -1,0 +1,165 @@
+"""Why each card is used, spare or left out: one sentence with the numbers in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rig_runtime.candidates import Candidate, Search
+from rig_runtime.gpus import Gpu, Rig, usable
+from rig_runtime.parallel import Reason
+from rig_runtime.plan_types import CardVerdict, PlanRequest, RankMemory
+from rig_runtime.units import size, tokens
+
+Verdict = tuple[str, Reason]
+
+
+def unusable_cards(rig: Rig, request: PlanRequest) -> dict[str, Reason]:
+    """Cards that take no part whatever the model is, by UUID."""
+    found: dict[str, Reason] = {}
+    for gpu in rig.gpus:
+        if gpu.unavailable:
+            found[gpu.uuid] = Reason("unavailable", gpu.unavailable)
+        elif gpu.memory_total_bytes is None:
+            found[gpu.uuid] = Reason("memory_unknown", "it does not report how much memory it has")
+        elif gpu.uuid in request.exclude:
+            found[gpu.uuid] = Reason("excluded_by_request", "it was asked to be left out")
+    return found
+
+
+def card_verdicts(search: Search, chosen: Candidate | None) -> tuple[CardVerdict, ...]:
+    """A verdict for every card of the rig, in the rig's order."""
+    return tuple(_card(search, chosen, gpu) for gpu in search.rig.gpus)
+
+
+def _card(search: Search, chosen: Candidate | None, gpu: Gpu) -> CardVerdict:
+    rank = chosen.uuids.index(gpu.uuid) if chosen and gpu.uuid in chosen.uuids else None
+    need = chosen.ranks[rank] if chosen and rank is not None else None
+    if chosen and rank is not None and need is not None:
+        verdict, reason = "used", _used(search, chosen, gpu, rank, need)
+    else:
+        verdict, reason = _not_used(search, chosen, gpu)
+    parts = usable(gpu, search.request.margin_bytes)
+    return CardVerdict(
+        uuid=gpu.uuid,
+        name=gpu.name,
+        bus_id=gpu.bus_id,
+        verdict=verdict,
+        reason=reason.sentence,
+        reason_code=reason.code,
+        total_bytes=gpu.memory_total_bytes,
+        held_bytes=gpu.memory_used_bytes,
+        reserved_bytes=gpu.memory_reserved_bytes,
+        usable_bytes=parts.usable_bytes,
+        needed_bytes=need.total_bytes if need else 0,
+        rank=rank,
+        parts=need,
+    )
+
+
+def _used(search: Search, chosen: Candidate, gpu: Gpu, rank: int, need: RankMemory) -> Reason:
+    place = f"rank {rank} of {len(chosen.gpus)}" if len(chosen.gpus) > 1 else "the whole model"
+    room = search.room[gpu.uuid]
+    sentence = f"{place}: needs {size(need.total_bytes)} of {size(room)} usable"
+    if len(chosen.gpus) > 1 and gpu.pcie_width_current is None:
+        sentence += "; its link width is unknown, x4 is assumed"
+    return Reason("used", sentence)
+
+
+def _not_used(search: Search, chosen: Candidate | None, gpu: Gpu) -> Verdict:
+    if gpu.uuid in search.unusable:
+        return "excluded", search.unusable[gpu.uuid]
+    with_card = [c for c in search.candidates if gpu in c.gpus]
+    fitting = [c for c in with_card if c.fits]
+    if fitting and chosen is not None:
+        return "spare", _spare(search, chosen, min(fitting, key=search.rank_key))
+    return "excluded", _excluded(search, gpu, with_card)
+
+
+def _spare(search: Search, chosen: Candidate, other: Candidate) -> Reason:
+    """Why the best plan that has this card is not the plan."""
+    goal = search.wish.goal_tokens
+    reach = min(other.max_context_tokens, goal)
+    if reach < min(chosen.max_context_tokens, goal):
+        return Reason(
+            "less_context",
+            f"not needed: {describe(other)} would hold {tokens(reach)} tokens of context instead "
+            f"of {tokens(min(chosen.max_context_tokens, goal))}",
+        )
+    pace, best = other.decode_tokens_per_second, chosen.decode_tokens_per_second
+    if pace is None or best is None:
+        return Reason("not_needed", f"not needed: {describe(chosen)} is enough")
+    if len(other.gpus) > len(chosen.gpus) and pace > best:
+        return Reason(
+            "gain_too_small",
+            f"not needed: {describe(other)} would decode {pace:.0f} tokens/s instead of "
+            f"{best:.0f}, too little for {len(other.gpus) - len(chosen.gpus)} more card(s)",
+        )
+    return Reason(
+        "slower" if pace < best else "not_needed",
+        f"not needed: {describe(other)} would decode {pace:.0f} tokens/s, the plan {best:.0f}",
+    )
+
+
+def _excluded(search: Search, gpu: Gpu, with_card: list[Candidate]) -> Reason:
+    """The reason of the candidate with this card that came nearest: legal but too small if there
+    is one, else a rule of the card itself, then of the group, then of the split."""
+    alone = next((c for c in with_card if len(c.gpus) == 1), None)
+    if alone and alone.reasons and alone.reasons[0].code != "not_asked_for":
+        return alone.reasons[0]
+    short = [c for c in with_card if c.legal]
+    sentence = ""
+    if short:
+        nearest = min(short, key=lambda c: (max(c.lacking_bytes), len(c.gpus)))
+        sentence = lacking(search, nearest)
+    mixed = _first(with_card, "mixed_generations")
+    if mixed:
+        return Reason(mixed.code, f"{sentence}; {mixed.sentence}" if sentence else mixed.sentence)
+    if sentence:
+        return Reason("does_not_fit", sentence)
+    return _illegal(with_card)
+
+
+def _illegal(with_card: list[Candidate]) -> Reason:
+    """No legal split has this card: the smallest set's own reasons."""
+    smallest = min(with_card, key=lambda c: (len(c.gpus), len(c.reasons)))
+    return Reason(
+        smallest.reasons[0].code,
+        f"{describe(smallest)}: " + "; ".join(reason.sentence for reason in smallest.reasons),
+    )
+
+
+def _first(candidates: Iterable[Candidate], code: str) -> Reason | None:
+    return next((r for c in candidates for r in c.reasons if r.code == code), None)
+
+
+def lacking(search: Search, candidate: Candidate) -> str:
+    """Which card of a legal candidate is too small, and by how much."""
+    rank = max(range(len(candidate.gpus)), key=lambda i: candidate.lacking_bytes[i])
+    gpu, need = candidate.gpus[rank], candidate.ranks[rank]
+    where = "alone" if len(candidate.gpus) == 1 else f"as one of {len(candidate.gpus)}"
+    return (
+        f"{where}, {short_name(gpu)} would need {size(need.total_bytes)} for {_load(search)} and "
+        f"has {size(search.room[gpu.uuid])}"
+    )
+
+
+def _load(search: Search) -> str:
+    wish = search.wish
+    each = f"{tokens(wish.least_tokens)} tokens"
+    return each if wish.sequences == 1 else f"{wish.sequences} x {each}"
+
+
+def describe(candidate: Candidate) -> str:
+    """A set of cards in words: '2 x RTX 3060, tensor parallel'."""
+    names = [short_name(gpu) for gpu in candidate.gpus]
+    counted = [
+        f"{names.count(name)} x {name}" if names.count(name) > 1 else name
+        for name in dict.fromkeys(names)
+    ]
+    text = " + ".join(counted)
+    return f"{text}, tensor parallel" if candidate.split.tensor > 1 else text
+
+
+def short_name(gpu: Gpu) -> str:
+    """'NVIDIA GeForce RTX 3060' -> 'RTX 3060'."""
+    return gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ").removeprefix("Graphics ")
