@@ -18,7 +18,7 @@ from rig_runtime.engines import LaunchSpec
 from rig_runtime.errors import RigError
 from rig_runtime.gpus import Gpu, Rig
 from rig_runtime.lifecycle import Life, Phase
-from rig_runtime.plan import Plan
+from rig_runtime.plan_types import Plan
 from rig_runtime.process import EngineFailed, EngineProcess
 
 
@@ -137,6 +137,10 @@ class ServedModel:
             self._has_served |= lease.has_served and process is self.process
             self._notify()
 
+    async def next_change(self) -> None:
+        """Wait until something about the model changes: its phase, or a request ends."""
+        await self._changed.wait()
+
     async def stop(self) -> None:
         """Let running requests finish, as far as the limit allows, then end the engine."""
         if self.life.phase is Phase.STOPPED:
@@ -145,7 +149,7 @@ class ServedModel:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_seconds):
                 while self.in_flight:
-                    await self._changed.wait()
+                    await self.next_change()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -167,7 +171,7 @@ class ServedModel:
         try:
             async with asyncio.timeout(self._limits.queue_seconds):
                 while self.life.phase is not Phase.READY or self.process is None:
-                    await self._changed.wait()
+                    await self.next_change()
                     self._refuse_if_hopeless()
         except TimeoutError as error:
             raise Refused(

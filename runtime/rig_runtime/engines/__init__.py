@@ -12,7 +12,7 @@ from typing import Protocol
 
 from rig_runtime.config import Config, ModelConfig
 from rig_runtime.errors import CheckFailed
-from rig_runtime.plan import Plan
+from rig_runtime.plan_types import Plan
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ the planned cards: the same number of them, each on its own cores.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from rig_runtime.config import ModelConfig, VllmConfig
 from rig_runtime.engines import Diagnosis, LaunchSpec
 from rig_runtime.errors import CheckFailed
-from rig_runtime.plan import Plan
+from rig_runtime.plan_types import Plan
 from rig_runtime.units import MIB
 
 # The CPU build computes in float32, where plans count two bytes an element; and it hands out KV
@@ -156,6 +155,7 @@ class Vllm:
             "--pipeline-parallel-size": plan.pipeline_parallel_size,
             "--max-model-len": plan.context_tokens,
             "--max-num-seqs": plan.sequences,
+            "--max-num-batched-tokens": plan.max_num_batched_tokens,
             "--kv-cache-dtype": plan.kv_cache_dtype,
         }
         flags = ["--disable-uvicorn-access-log"]
@@ -163,9 +163,13 @@ class Vllm:
             options |= {"--dtype": "float32", "--kv-cache-memory-bytes": _cpu_kv_cache(plan)}
             flags.append("--enforce-eager")
         else:
-            options["--gpu-memory-utilization"] = memory_share(plan)
-        words = [str(word) for option in options.items() for word in option]
-        return (*words, *flags)
+            options |= {
+                "--dtype": plan.dtype,
+                "--gpu-memory-utilization": plan.gpu_memory_utilization,
+                "--kv-cache-memory-bytes": plan.kv_cache_bytes,
+            }
+        known = [(name, value) for name, value in options.items() if value is not None]
+        return (*(str(word) for option in known for word in option), *flags)
 
     def _environment(self, plan: Plan, ranks: int, directory: Path) -> dict[str, str]:
         cache = self._state_directory / "cache"
@@ -190,20 +194,13 @@ class Vllm:
                 "VLLM_CPU_CI_ENV": "1",
                 "VLLM_CPU_OMP_THREADS_BIND": "|".join(core_sets(cores, ranks)),
             }
+        if plan.layer_partition is not None:
+            layers = ",".join(str(count) for count in plan.layer_partition)
+            environment["VLLM_PP_LAYER_PARTITION"] = layers
         return environment | {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
             "CUDA_VISIBLE_DEVICES": ",".join(plan.gpu_set),
         }
-
-
-def memory_share(plan: Plan) -> float:
-    """The share of every card's total that vLLM may take: one number for all ranks.
-
-    So it is the smallest of the cards' usable shares, rounded down: vLLM refuses to start where
-    the share is more than what is free (`request_memory` in its v1/worker/utils.py).
-    """
-    shares = [card.usable_bytes / card.total_bytes for card in plan.cards if card.verdict == "used"]
-    return math.floor(min(shares) * 1000) / 1000
 
 
 def core_sets(cores: Sequence[int], ranks: int) -> list[str]:
