@@ -1,0 +1,72 @@
+"""What the commands share: the rig, the configuration and the model that the arguments name."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rig_runtime import config as configuration
+from rig_runtime.config import Config
+from rig_runtime.errors import BadInput
+from rig_runtime.fleet import request_of
+from rig_runtime.gpus import Rig, load_rig, read_rig
+from rig_runtime.models import ModelShape, read_shape
+from rig_runtime.plan import PlanRequest
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that was asked for: its shape and what the configuration says of it."""
+
+    name: str
+    shape: ModelShape
+    request: PlanRequest
+
+
+def rig_of(arguments: argparse.Namespace) -> Rig:
+    """The snapshot that `--rig` names, or this machine's cards."""
+    return load_rig(arguments.rig) if arguments.rig else read_rig()
+
+
+def config_of(arguments: argparse.Namespace) -> Config | None:
+    """The configuration that `--config` names or the default one; None where there is none.
+
+    Models that it names may be missing: each command reads only those that it needs.
+    """
+    if arguments.config is None and not configuration.DEFAULT_PATH.exists():
+        return None
+    return configuration.load(arguments.config, check_paths=False)
+
+
+def model_of(word: str, config: Config | None) -> NamedModel:
+    """A model by its name in the configuration, or by its path. Raises BadInput."""
+    settings = config or Config()
+    configured = next((model for model in settings.models if model.name == word), None)
+    if configured is not None:
+        shape = replace(read_shape(configured.path), name=configured.name)
+        return NamedModel(configured.name, shape, request_of(configured, settings))
+    path = Path(word)
+    if not path.exists():
+        names = ", ".join(model.name for model in settings.models)
+        raise BadInput(
+            f"there is no model {word}",
+            works=f"a path of a model{f', or one of {names}' if names else ''}",
+        )
+    shape = read_shape(path)
+    request = PlanRequest(
+        exclude=frozenset(settings.rig.exclude), margin_bytes=settings.rig.margin_bytes
+    )
+    return NamedModel(shape.name, shape, request)
+
+
+def models_of(config: Config | None) -> list[NamedModel]:
+    """All configured models. Raises BadInput where there are none."""
+    if config is None or not config.models:
+        where = configuration.DEFAULT_PATH if config is None else "the configuration"
+        raise BadInput(
+            "there is no model to look at",
+            found=f"{where} lists none" if config else f"{where} is missing",
+            works="a directory with a config.json as argument, or --config FILE",
+        )
+    return [model_of(model.name, config) for model in config.models]

@@ -1,0 +1,101 @@
+"""`rig-runtime memory`: the bytes of each rank for one split, whether or not a card has them."""
+
+from __future__ import annotations
+
+import argparse
+
+from rig_runtime.candidates import BATCHED_TOKENS
+from rig_runtime.cli import add_common_arguments
+from rig_runtime.commands.inputs import config_of, model_of
+from rig_runtime.errors import BadInput
+from rig_runtime.memory import Load, Split, even_partition, rank_memory
+from rig_runtime.models import ModelShape
+from rig_runtime.parallel import tensor_parallel_reasons
+from rig_runtime.plan_types import KvCacheDtype, RankMemory
+
+KV_CACHE_DTYPES = KvCacheDtype.__args__  # type: ignore[attr-defined]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_common_arguments(parser)
+    add_load_arguments(parser)
+    parser.add_argument("model", help="a configured name, a directory, or a config.json")
+    parser.add_argument("--pipeline-parallel-size", type=positive, default=1)
+
+
+def add_load_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `memory` and `plan` have in common."""
+    parser.add_argument("--engine", choices=["vllm"], default=None)
+    parser.add_argument("--tensor-parallel-size", type=positive, default=None)
+    parser.add_argument("--context-tokens", type=positive, default=None)
+    parser.add_argument("--sequences", type=positive, default=None)
+    parser.add_argument("--kv-cache-dtype", choices=KV_CACHE_DTYPES, default=None)
+
+
+def positive(text: str) -> int:
+    """A whole number above zero, for argparse."""
+    number = int(text)
+    if not 0 < number < 1 << 31:
+        raise ValueError(text)
+    return number
+
+
+def run(arguments: argparse.Namespace) -> int:
+    model = model_of(arguments.model, config_of(arguments))
+    split = _split(arguments, model.shape)
+    load = Load(
+        context_tokens=arguments.context_tokens or model.shape.max_position_embeddings,
+        sequences=arguments.sequences or 1,
+        kv_cache_dtype=arguments.kv_cache_dtype or "auto",
+        batched_tokens=BATCHED_TOKENS,
+    )
+    ranks = [
+        rank_memory(model.shape, split, stage, load)
+        for stage in range(len(split.partition))
+        for _ in range(split.tensor)
+    ]
+    if arguments.json:
+        from rig_runtime.commands.console import print_json
+
+        print_json({"ranks": [rank.model_dump() for rank in ranks]})
+    else:
+        _show(ranks)
+    return 0
+
+
+def _split(arguments: argparse.Namespace, shape: ModelShape) -> Split:
+    """The split that was asked for. Raises BadInput where it is not legal."""
+    tensor = arguments.tensor_parallel_size or 1
+    stages = arguments.pipeline_parallel_size
+    if stages > shape.num_hidden_layers:
+        raise BadInput(
+            f"{stages} pipeline stages need as many layers",
+            found=f"{shape.name} has {shape.num_hidden_layers}",
+        )
+    if reasons := tensor_parallel_reasons(shape, tensor):
+        raise BadInput(
+            f"{shape.name} cannot be split over {tensor} ranks",
+            found="; ".join(reason.sentence for reason in reasons),
+        )
+    return Split(tensor, even_partition(shape.num_hidden_layers, stages))
+
+
+def _show(ranks: list[RankMemory]) -> None:
+    from rig_runtime.commands.console import console, gib_of, table
+
+    columns = ("rank", "weights", "KV cache", "state", "compute", "fixed", "total")
+    rows = [
+        (
+            str(number),
+            gib_of(rank.weights_bytes),
+            gib_of(rank.kv_cache_bytes),
+            gib_of(rank.state_bytes),
+            gib_of(rank.compute_bytes),
+            gib_of(rank.fixed_bytes),
+            gib_of(rank.total_bytes),
+        )
+        for number, rank in enumerate(ranks)
+    ]
+    out = console()
+    out.print("GiB on each rank")
+    out.print(table(columns, rows, right=columns))

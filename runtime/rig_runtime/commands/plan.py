@@ -1,0 +1,93 @@
+"""`rig-runtime plan`: which cards serve a model, at which context, how fast, and why.
+
+Without a model, all configured models together: each on what the ones before it leave.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from rig_runtime.cli import add_common_arguments
+from rig_runtime.commands.inputs import NamedModel, config_of, model_of, models_of, rig_of
+from rig_runtime.commands.memory import add_load_arguments
+from rig_runtime.errors import BadInput
+from rig_runtime.fleet import plan_fleet
+from rig_runtime.gpus import Rig, load_rig
+from rig_runtime.plan import Plan, nothing_fits, plan_model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_common_arguments(parser, rig=True)
+    add_load_arguments(parser)
+    parser.add_argument("model", nargs="?", help="a configured name, a directory, or a config.json")
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="UUID", help="plan without this card"
+    )
+    parser.add_argument(
+        "--add",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="plan as if the cards of this snapshot were plugged in too",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    rig = _changed(rig_of(arguments), arguments)
+    models = [model_of(arguments.model, config)] if arguments.model else models_of(config)
+    models = [_with_arguments(model, arguments) for model in models]
+    if arguments.model:
+        plan = plan_model(models[0].shape, rig, models[0].request)
+        _print([plan], arguments.json, fleet=False)
+        return 0 if plan.feasible else nothing_fits(plan).exit_code
+    plans = plan_fleet(((m.name, m.shape, m.request) for m in models), rig)
+    _print(plans, arguments.json, fleet=True)
+    return 0 if all(plan.feasible for plan in plans) else 3
+
+
+def _with_arguments(model: NamedModel, arguments: argparse.Namespace) -> NamedModel:
+    """The command line's wishes go before the configuration's."""
+    wishes = ("engine", "tensor_parallel_size", "context_tokens", "sequences", "kv_cache_dtype")
+    stated = {key: value for key in wishes if (value := getattr(arguments, key)) is not None}
+    if (size := stated.get("tensor_parallel_size", 1)) > 8:
+        raise BadInput(f"--tensor-parallel-size is {size}", works="1 to 8")
+    if (count := stated.get("sequences", 1)) > 1024:
+        raise BadInput(f"--sequences is {count}", works="1 to 1024")
+    exclude = model.request.exclude | frozenset(arguments.exclude)
+    request = model.request.model_copy(update={**stated, "exclude": exclude})
+    return replace(model, request=request)
+
+
+def _changed(rig: Rig, arguments: argparse.Namespace) -> Rig:
+    """The rig with the cards of `--add` plugged in. Raises BadInput for a card that is no card."""
+    from pathlib import Path
+
+    for name in arguments.add:
+        more = load_rig(Path(name))
+        if twice := {gpu.uuid for gpu in rig.gpus} & {gpu.uuid for gpu in more.gpus}:
+            raise BadInput(f"{name} adds a card that is there already", found=sorted(twice)[0])
+        rig = rig.model_copy(
+            update={"gpus": (*rig.gpus, *more.gpus), "links": (*rig.links, *more.links)}
+        )
+    known = {gpu.uuid for gpu in rig.gpus}
+    if unknown := [uuid for uuid in arguments.exclude if uuid not in known]:
+        raise BadInput(
+            f"--exclude {unknown[0]}: no card has this UUID",
+            works=", ".join(sorted(known)) or "there is no card",
+        )
+    return rig
+
+
+def _print(plans: list[Plan] | tuple[Plan, ...], as_json: bool, *, fleet: bool) -> None:
+    if as_json:
+        from rig_runtime.commands.console import print_json
+
+        shown = [plan.model_dump(mode="json") for plan in plans]
+        print_json({"plans": shown} if fleet else shown[0])
+        return
+    from rig_runtime.commands.show_plan import show_plan
+
+    for plan in plans:
+        show_plan(plan)

@@ -1,0 +1,89 @@
+"""A plan for people: what runs where, a bar for each card, the reasons and the fixes."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from rig_runtime.commands.console import Segment, bar, console
+from rig_runtime.plan import CardVerdict, Plan, nothing_fits
+from rig_runtime.units import gib, size, tokens
+
+LEGEND = "r reserved  h held  W weights  K KV cache  c compute and fixed  . free"
+VERDICT_STYLES = {"used": "bold green", "spare": "cyan", "excluded": "yellow"}
+
+
+def show_plan(plan: Plan, out: Console | None = None) -> None:
+    """Print one plan; 80 columns are enough, colour only repeats what letters say."""
+    out = out or console()
+    for line in _headline(plan):
+        out.print(line)
+    out.print()
+    for card in plan.cards:
+        out.print(_card_line(card), no_wrap=True, overflow="ellipsis")
+        out.print(Padding(Text(card.reason), (0, 0, 0, 4)))
+    if plan.cards:
+        out.print(Text(LEGEND, style="dim"))
+    _section(out, "What would help", plan.fixes)
+    _section(out, "Considered", tuple(each.why_not for each in plan.alternatives))
+    _section(out, "Notes", plan.notes)
+
+
+def _headline(plan: Plan) -> list[Text]:
+    if not plan.feasible:
+        return [Text(f"{plan.model}: no plan. {nothing_fits(plan)}", style="bold red")]
+    names = [_short(card) for card in plan.cards if card.verdict == "used"]
+    counted = " + ".join(
+        f"{names.count(name)} x {name}" if names.count(name) > 1 else name
+        for name in dict.fromkeys(names)
+    )
+    split = "" if plan.split == "none" else f", {plan.split} parallel"
+    exact = "" if plan.weights_exact else "about "
+    facts = [
+        f"{exact}{size(plan.weights_bytes)} of weights",
+        f"{plan.sequences} x {tokens(plan.context_tokens or 0)} tokens of context "
+        f"(at most {tokens(plan.max_context_tokens or 0)})",
+    ]
+    if plan.expected_decode_tokens_per_second is not None:
+        facts.append(f"about {plan.expected_decode_tokens_per_second:.0f} tokens/s")
+    if plan.expected_power_watts is not None:
+        facts.append(f"up to {plan.expected_power_watts:.0f} W")
+    return [
+        Text(f"{plan.model}: {plan.engine} on {counted}{split}", style="bold"),
+        Text("  " + ", ".join(facts)),
+    ]
+
+
+def _card_line(card: CardVerdict) -> Text:
+    line = Text(f"{_short(card)[:20]:20} ")
+    line.append(f"{card.verdict:9}", style=VERDICT_STYLES[card.verdict])
+    line.append(bar(_segments(card), card.total_bytes or 0))
+    total = "?" if card.total_bytes is None else gib(card.total_bytes)
+    line.append(f" {gib(card.needed_bytes).removesuffix(' GiB')} / {total}")
+    return line
+
+
+def _segments(card: CardVerdict) -> list[Segment]:
+    segments: list[Segment] = [
+        ("r", "dim", card.reserved_bytes or 0),
+        ("h", "red", card.held_bytes or 0),
+    ]
+    if parts := card.parts:
+        segments += [
+            ("W", "blue", parts.weights_bytes),
+            ("K", "green", parts.kv_cache_bytes + parts.state_bytes),
+            ("c", "magenta", parts.compute_bytes + parts.fixed_bytes),
+        ]
+    return segments
+
+
+def _section(out: Console, title: str, lines: tuple[str, ...]) -> None:
+    if lines:
+        out.print(Text(f"\n{title}", style="bold"))
+    for line in lines:
+        out.print(Padding(Text(f"- {line}"), (0, 0, 0, 2)))
+
+
+def _short(card: CardVerdict) -> str:
+    return card.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
