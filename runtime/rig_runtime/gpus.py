@@ -162,6 +162,18 @@ def parse_rig(content: object, source: str) -> Rig:
         ) from error
 
 
+def snapshot(rig: Rig) -> dict[str, Any]:
+    """The rig as `rig-runtime gpus --json` prints it and `load_rig` reads it.
+
+    `unavailable` is there only where a card is: what all cards have is the snapshot format.
+    """
+    content = rig.model_dump(mode="json")
+    for card in content["gpus"]:
+        if card["unavailable"] is None:
+            del card["unavailable"]
+    return content
+
+
 def _without_scenario(card: object) -> object:
     if isinstance(card, dict):
         return {key: value for key, value in card.items() if key != "scenario"}

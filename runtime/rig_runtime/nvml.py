@@ -22,6 +22,9 @@ PCI_DEVICES = Path("/sys/bus/pci/devices")
 MAX_NVLINKS = 18
 """Links of one card: NVML_NVLINK_MAX_LINKS."""
 
+P2P_READ = 0
+"""nvmlP2PCapsIndex_t NVML_P2P_CAPS_INDEX_READ; nvidia-ml-py 13 has a tuple by that name."""
+
 TOPOLOGY_PATHS = {
     pynvml.NVML_TOPOLOGY_INTERNAL: "INTERNAL",
     pynvml.NVML_TOPOLOGY_SINGLE: "PIX",
@@ -288,7 +291,5 @@ def _path(handle_a: Any, handle_b: Any) -> str | None:
 
 
 def _peer_to_peer(handle_a: Any, handle_b: Any) -> bool | None:
-    status = _ask(
-        pynvml.nvmlDeviceGetP2PStatus, handle_a, handle_b, pynvml.NVML_P2P_CAPS_INDEX_READ
-    )
+    status = _ask(pynvml.nvmlDeviceGetP2PStatus, handle_a, handle_b, P2P_READ)
     return None if status is None else bool(status == pynvml.NVML_P2P_STATUS_OK)

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.config or config.DEFAULT_PATH
     checked = config.load(path, check_paths=not arguments.elsewhere)
     if arguments.json:
-        from rig_runtime.commands.console import print_json
+        from rig_runtime.commands.as_json import print_json
 
         print_json({"ok": True, "config": str(path), "models": [m.name for m in checked.models]})
     else:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,11 +24,6 @@ def console() -> Console:
 def _width() -> int | None:
     """A pipe has no width: 80 columns then."""
     return None if sys.stdout.isatty() else 80
-
-
-def print_json(value: Any) -> None:
-    """One JSON object on standard output."""
-    print(json.dumps(value, indent=1))
 
 
 def table(

@@ -6,7 +6,7 @@ import argparse
 
 from rig_runtime.cli import add_common_arguments
 from rig_runtime.commands.inputs import rig_of
-from rig_runtime.gpus import Gpu, Rig, usable
+from rig_runtime.gpus import Gpu, Rig, snapshot, usable
 from rig_runtime.units import size
 
 NO_CARDS = (
@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     rig = rig_of(arguments)
     if arguments.json:
-        print(rig.model_dump_json(indent=1))
+        from rig_runtime.commands.as_json import print_json
+
+        print_json(snapshot(rig))
     else:
         _show(rig)
     return 0

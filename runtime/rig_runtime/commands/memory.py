@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         for _ in range(split.tensor)
     ]
     if arguments.json:
-        from rig_runtime.commands.console import print_json
+        from rig_runtime.commands.as_json import print_json
 
         print_json({"ranks": [rank.model_dump() for rank in ranks]})
     else:

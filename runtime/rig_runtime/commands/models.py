@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     found, failed = _read(arguments.model, config)
     if arguments.json:
-        from rig_runtime.commands.console import print_json
+        from rig_runtime.commands.as_json import print_json
 
         print_json({"models": [_facts(name, shape) for name, shape in found], "errors": failed})
     else:

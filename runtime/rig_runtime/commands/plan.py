@@ -82,7 +82,7 @@ def _changed(rig: Rig, arguments: argparse.Namespace) -> Rig:
 
 def _print(plans: list[Plan] | tuple[Plan, ...], as_json: bool, *, fleet: bool) -> None:
     if as_json:
-        from rig_runtime.commands.console import print_json
+        from rig_runtime.commands.as_json import print_json
 
         shown = [plan.model_dump(mode="json") for plan in plans]
         print_json({"plans": shown} if fleet else shown[0])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from rig_runtime.commands.console import Segment, bar, console
@@ -17,12 +18,14 @@ VERDICT_STYLES = {"used": "bold green", "spare": "cyan", "excluded": "yellow"}
 def show_plan(plan: Plan, out: Console | None = None) -> None:
     """Print one plan; 80 columns are enough, colour only repeats what letters say."""
     out = out or console()
-    for line in _headline(plan):
-        out.print(line)
+    style, lines = _headline(plan)
+    for number, line in enumerate(lines):
+        out.print(Text(_fill(line, out, "  ", "" if number == 0 else "  "), style=style))
+        style = ""
     out.print()
     for card in plan.cards:
         out.print(_card_line(card), no_wrap=True, overflow="ellipsis")
-        out.print(Padding(Text(card.reason), (0, 0, 0, 4)))
+        out.print(_wrapped(card.reason, out, "    "))
     if plan.cards:
         out.print(Text(LEGEND, style="dim"))
     _section(out, "What would help", plan.fixes)
@@ -30,9 +33,19 @@ def show_plan(plan: Plan, out: Console | None = None) -> None:
     _section(out, "Notes", plan.notes)
 
 
-def _headline(plan: Plan) -> list[Text]:
+def _wrapped(text: str, out: Console, indent: str, first: str | None = None) -> Text:
+    return Text(_fill(text, out, indent, first))
+
+
+def _fill(text: str, out: Console, indent: str, first: str | None = None) -> str:
+    start = indent if first is None else first
+    return textwrap.fill(text, out.width, initial_indent=start, subsequent_indent=indent)
+
+
+def _headline(plan: Plan) -> tuple[str, list[str]]:
+    """The style of the first line, and the lines."""
     if not plan.feasible:
-        return [Text(f"{plan.model}: no plan. {nothing_fits(plan)}", style="bold red")]
+        return "bold red", [f"{plan.model}: no plan. {nothing_fits(plan)}"]
     names = [_short(card) for card in plan.cards if card.verdict == "used"]
     counted = " + ".join(
         f"{names.count(name)} x {name}" if names.count(name) > 1 else name
@@ -49,10 +62,7 @@ def _headline(plan: Plan) -> list[Text]:
         facts.append(f"about {plan.expected_decode_tokens_per_second:.0f} tokens/s")
     if plan.expected_power_watts is not None:
         facts.append(f"up to {plan.expected_power_watts:.0f} W")
-    return [
-        Text(f"{plan.model}: {plan.engine} on {counted}{split}", style="bold"),
-        Text("  " + ", ".join(facts)),
-    ]
+    return "bold", [f"{plan.model}: {plan.engine} on {counted}{split}", ", ".join(facts)]
 
 
 def _card_line(card: CardVerdict) -> Text:
@@ -82,7 +92,7 @@ def _section(out: Console, title: str, lines: tuple[str, ...]) -> None:
     if lines:
         out.print(Text(f"\n{title}", style="bold"))
     for line in lines:
-        out.print(Padding(Text(f"- {line}"), (0, 0, 0, 2)))
+        out.print(_wrapped(line, out, "    ", "  - "))
 
 
 def _short(card: CardVerdict) -> str:
