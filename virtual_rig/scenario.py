@@ -8,8 +8,12 @@ Xid, a load) stands in each card's `scenario`.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,3 +182,32 @@ def _reject_doubles(scenario: Scenario, where: str) -> None:
             raise BadInput(
                 f"{where} must give every card its own {field}", found=f"{double} stands twice"
             )
+
+
+@dataclass
+class Edit:
+    """A scenario while it is being changed."""
+
+    scenario: Scenario
+
+
+@contextlib.contextmanager
+def editing(path: Path) -> Iterator[Edit]:
+    """Change a scenario that others may change at the same time; what is set is written."""
+    with open(path.with_name(".scenario.lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        edit = Edit(read(path))
+        before = edit.scenario
+        yield edit
+        if edit.scenario != before:
+            _reject_doubles(edit.scenario, str(path))
+            write(path, edit.scenario)
+
+
+def without_display_overrides(scenario: Scenario) -> Scenario:
+    """As after a boot: only the boot says again which displays are lit."""
+    for card in scenario.gpus:
+        if card.scenario.display_now is not None:
+            extras = card.scenario.model_copy(update={"display_now": None})
+            scenario = scenario.replaced(card.model_copy(update={"scenario": extras}))
+    return scenario

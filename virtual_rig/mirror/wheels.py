@@ -1,0 +1,57 @@
+"""The wheelhouse: what pip installs in a box that need not reach an index itself."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from virtual_rig import paths
+from virtual_rig.base import locked
+from virtual_rig.errors import VirtualRigError
+
+
+def folder() -> Path:
+    """The folder that the mirror serves as /wheels/, a page for pip's --find-links."""
+    return paths.cache() / "mirror" / "wheels"
+
+
+def add_wheels(requirements: Path, python_version: str = "3.11") -> Path:
+    """Download the wheels of this requirements file with this machine's pip settings.
+
+    Done once for each content of the file; the wheels stay for the next box.
+    """
+    text = requirements.read_bytes()
+    digest = hashlib.sha256(text + python_version.encode()).hexdigest()[:16]
+    house = folder()
+    done = house.parent / ".wheels-done" / digest
+    done.parent.mkdir(parents=True, exist_ok=True)
+    house.mkdir(parents=True, exist_ok=True)
+    with locked(done.parent / ".lock"):
+        if not done.exists():
+            _download(requirements, python_version, house)
+            done.touch()
+    return house
+
+
+def _download(requirements: Path, python_version: str, house: Path) -> None:
+    """By the machine's own pip, not this environment's: it knows where packages come from."""
+    argv = [_python(), "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(house)]
+    argv += ["--only-binary=:all:", "--python-version", python_version]
+    argv += ["--requirement", str(requirements)]
+    outcome = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if outcome.returncode != 0:
+        raise VirtualRigError(
+            f"The wheels of {requirements} must be downloaded for the mirror",
+            found=outcome.stderr.strip()[-800:],
+            how="See where pip looks for packages with: pip config list",
+        )
+
+
+def _python() -> str:
+    """A Python that has pip: environments made by uv have none."""
+    has_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
+    return sys.executable if has_pip.returncode == 0 else "/usr/bin/python3"
