@@ -8,6 +8,8 @@ from tasks.decide import become_root, decide
 from tasks.driver import nvidia_driver, packages_ready
 from tasks.headless import headless
 from tasks.reboot import reboot_if_needed
+from tasks.runtime import engines, runtime
+from tasks.verify import verify
 
 become_root()
 decision = decide()
@@ -15,3 +17,10 @@ packages_ready()
 nvidia_driver(source=decision.source, choice=decision.choice)
 headless(wanted=decision.wishes.headless, choice=decision.choice)
 reboot_if_needed(headless=decision.wishes.headless, choice=decision.choice)
+engines(installation=decision.installation)
+runtime(installation=decision.installation)
+verify(
+    choice=decision.choice,
+    headless=decision.wishes.headless,
+    service_digest=decision.service_digest,
+)

@@ -22,7 +22,8 @@ headless = True
 # An address with Python wheels (and driver packages) for rigs without internet: ADDRESS/wheels/.
 mirror_url = None
 
-# "cuda" or "cpu"; None: cuda where the cards and the driver can, else cpu.
+# "cuda" or "cpu"; None: cuda where there are cards, else cpu. "none": no engine, only the driver
+# and the runtime's commands.
 vllm_build = None
 
 # Sections of the runtime's configuration, as rig_runtime/config.py has them.

@@ -98,7 +98,7 @@ class Leftovers(TypedDict):
     interrupted_dpkg: bool
 
 
-class Environment(TypedDict):
+class EnvironmentState(TypedDict):
     """One of our environments: the digest that `current` names, and those that are complete."""
 
     current: str | None
@@ -331,7 +331,7 @@ class LeftoverFiles(FactBase[Leftovers]):
         }
 
 
-class Environments(FactBase[dict[str, Environment]]):
+class Environments(FactBase[dict[str, EnvironmentState]]):
     """The environments below /opt/rig: which digest is current, which are complete."""
 
     def command(self, names: list[str]) -> str:
@@ -345,7 +345,7 @@ class Environments(FactBase[dict[str, Environment]]):
             "done; true"
         )
 
-    def process(self, output: list[str]) -> dict[str, Environment]:
+    def process(self, output: list[str]) -> dict[str, EnvironmentState]:
         found = pairs(output)
         current = [line.split() for line in found.get("current", [])]
         complete = [line.split() for line in found.get("complete", [])]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tasks.facts import DriverState, HostState, Leftovers
 from tasks.problems import Problem
+from tasks.wishes import Wishes
 
 GIB = 1 << 30
 ARCHITECTURE = "amd64"
@@ -59,6 +60,20 @@ def leftover_problems(leftovers: Leftovers) -> list[Problem]:
             )
         )
     return problems
+
+
+def model_problems(wishes: Wishes) -> list[Problem]:
+    """A service with an engine needs a model to serve."""
+    if wishes.models or wishes.vllm_build == "none":
+        return []
+    return [
+        Problem(
+            "the rig must have a model to serve",
+            found="models is empty",
+            works="a directory on the rig with a config.json and weights, or a tiny made-up model",
+            how='set models = [{"name": "…", "path": "/…"}] in inventory.py',
+        )
+    ]
 
 
 def disk_problems(host: HostState, needed_bytes: Mapping[str, int]) -> list[Problem]:

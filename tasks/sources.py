@@ -115,6 +115,11 @@ class DriverSource:
     branch: int
     row: SourceRow = field(repr=False)
 
+    @property
+    def probe_address(self) -> str:
+        """A small file of the repository: who can download it can download the rest."""
+        return self.key_address or f"{self.address}dists/{self.row.suites[0]}/Release"
+
     def packages(self, flavour: Flavour) -> list[str]:
         """The headless compute set; no X, no GL."""
         return list(self.row.packages[flavour])

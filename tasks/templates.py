@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -22,8 +23,21 @@ def render(template: str, **values: object) -> str:
         lstrip_blocks=True,
         autoescape=False,
     )
-    environment.filters["toml"] = json.dumps
+    environment.filters["toml"] = _toml
+    environment.filters["toml_key"] = _toml_key
     return environment.get_template(f"{template}.j2").render(values)
+
+
+def _toml(value: object) -> str:
+    """A value of JSON as TOML, which writes strings, numbers, booleans and lists alike.
+
+    DEL is a control character to TOML but not to JSON.
+    """
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
 
 
 def written(

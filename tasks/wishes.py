@@ -57,7 +57,7 @@ class Wishes(_Section):
     driver_flavour: Flavour | None = None
     headless: bool = True
     mirror_url: str | None = WebAddress
-    vllm_build: VllmBuild | None = None
+    vllm_build: Literal["cpu", "cuda", "none"] | None = None
     gateway: dict[str, Any] = {}
     rig: dict[str, Any] = {}
     vllm: dict[str, Any] = {}

@@ -1,0 +1,121 @@
+"""The runtime on the rig: its user, environment, configuration, keys, models and service."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from pyinfra import host
+from pyinfra.api import QuoteString, StringCommand, deploy, operation
+from pyinfra.facts.files import File
+from pyinfra.operations import apt, files, server
+
+from tasks.commands import Commands
+from tasks.environments import Environment, environment_current
+from tasks.installation import CONFIG, KEYS, Installation
+from tasks.service_facts import PROGRAM, UNIT, Gpus, Service, Status
+from tasks.templates import written
+
+USER = "rig-runtime"
+COMMAND_LINK = "/usr/local/bin/rig-runtime"
+
+
+@deploy("Engines")
+def engines(installation: Installation | None) -> None:
+    """uv, and vLLM in an environment of its own."""
+    if installation is None:
+        return
+    apt.packages(name="Python for the environments", packages=["python3-venv"], update=False)
+    _environment(installation.tools, "The tool that makes environments")
+    if installation.vllm:
+        _environment(installation.vllm, "vLLM")
+
+
+def _environment(environment: Environment, title: str) -> None:
+    for filename, content in environment.contents:
+        files.put(
+            name=f"{title}: {filename}",
+            src=BytesIO(content),
+            dest=str(environment.uploads / filename),
+            mode="644",
+        )
+    environment_current(name=title, environment=environment)
+
+
+@deploy("Runtime")
+def runtime(installation: Installation | None) -> None:
+    """The runtime, configured and running; restarted only where it runs from something older.
+
+    Without an engine there is nothing to run: then it is installed for its commands alone.
+    """
+    if installation is None:
+        return
+    _environment(installation.runtime, "rig-runtime")
+    files.link(name="rig-runtime on the path", path=COMMAND_LINK, target=PROGRAM)
+    server.user(
+        name="Its own user",
+        user=USER,
+        system=True,
+        shell="/usr/sbin/nologin",
+        home="/var/lib/rig-runtime",
+        ensure_home=False,
+    )
+    files.directory(
+        name="Its state", path="/var/lib/rig-runtime", user=USER, group=USER, mode="750"
+    )
+    files.put(
+        name="Its configuration",
+        src=BytesIO(installation.config.encode()),
+        dest=CONFIG,
+        user="root",
+        group=USER,
+        mode="640",
+    )
+    written(
+        "api-keys", KEYS, name="Its API keys", group=USER, mode="640", line=installation.key_line
+    )
+    for path in installation.tiny_models:
+        tiny_model(name=f"A tiny model at {path}", path=path)
+    if installation.vllm is None:
+        return
+    written(
+        "rig-runtime.service",
+        f"/etc/systemd/system/{UNIT}",
+        name="Its service",
+        digest=installation.digest,
+    )
+    service_current(name="The service runs from all this", digest=installation.digest)
+
+
+@operation()
+def tiny_model(path: str) -> Commands:
+    """A tiny random model, made whole beside its place and then put there."""
+    if host.get_fact(File, path=f"{path}/config.json"):
+        host.noop(f"{path} is there")
+        return
+    place, part = QuoteString(path), QuoteString(f"{path}.part")
+    yield StringCommand("rm -rf", place, part)
+    yield StringCommand("install -d -m 755", QuoteString(path.rpartition("/")[0]))
+    yield StringCommand(PROGRAM, "selftest --make-only", part, ">/dev/null")
+    yield StringCommand("chmod -R a+rX", part, "&& mv", part, place)
+
+
+@operation()
+def service_current(digest: str) -> Commands:
+    """Enabled, started, and restarted where it runs from something else or on other cards."""
+    state = host.get_fact(Service)
+    if state["needs_reload"] or not state["enabled"]:
+        yield StringCommand("systemctl daemon-reload")
+    if not state["enabled"]:
+        yield StringCommand("systemctl enable", UNIT)
+    if not state["active"]:
+        yield StringCommand("systemctl reset-failed", UNIT, "2>/dev/null; systemctl start", UNIT)
+    elif state["running_digest"] != digest or _on_other_cards():
+        yield StringCommand("systemctl restart", UNIT)
+
+
+def _on_other_cards() -> bool:
+    """Whether the running service planned with other cards than NVML shows now."""
+    status, gpus = host.get_fact(Status), host.get_fact(Gpus)["gpus"]
+    if status is None or gpus is None or not status.get("cards"):
+        return False
+    return {card["uuid"] for card in status["cards"]} != {gpu["uuid"] for gpu in gpus}
