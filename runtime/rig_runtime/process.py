@@ -224,7 +224,7 @@ class EngineProcess:
         found = f"While {'starting' if starting else 'serving'}, {ended}."
         if diagnosis is not None:
             found += f" {diagnosis.cause}: {diagnosis.text}"
-        elif self.log_tail:
+        elif starting and self.log_tail:
             found += f" Its last line was: {self.log_tail[-1][:500]}"
         error = EngineFailed(
             f"The engine of {self.spec.served_name} failed.",

@@ -1,0 +1,167 @@
+"""A small real process with vLLM's manners, for tests: `stand_in_vllm.py serve MODEL [flags]`.
+
+It reads MODEL/manners.json at its start, listens on --port, starts one worker process a rank
+that is named as vLLM names it, and makes files in /dev/shm. It plays: a slow start, an exit with a
+text, a hang, a death in the middle of a stream, a deaf ear for SIGTERM, orphans that live on.
+Files that it writes into MODEL: `starts` (a line each), `cancelled` when a client has left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import select
+import signal
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+PR_SET_NAME = 15
+MODEL = Path(sys.argv[2])
+FLAGS = dict(zip(sys.argv[3::2], sys.argv[4::2], strict=False))
+MANNERS: dict[str, Any] = {
+    "start_seconds": 0.0,
+    "say": [],
+    "exit": None,  # exit with this status after `say`
+    "unready_probes": 0,  # so many first requests fail although /health says 200
+    "chunks": 3,
+    "chunk_seconds": 0.0,
+    "die_after_chunks": None,
+    "skip_done": False,
+    "is_deaf": False,
+    "status": 200,
+}
+HANG = MODEL / "hang"  # while this file exists, no request is answered
+
+
+def name_process(name: str) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def shared_memory(name: str) -> mmap.mmap:
+    """A named file in /dev/shm, held as vLLM holds its own."""
+    descriptor = os.open(f"/dev/shm/{name}", os.O_CREAT | os.O_RDWR, 0o600)
+    os.ftruncate(descriptor, 4096)
+    return mmap.mmap(descriptor, 4096)
+
+
+def start_workers(count: int) -> None:
+    """Workers outlive their parent, as vLLM's do when the API server is killed."""
+    for rank in range(count):
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            name_process(f"VLLM::Worker_TP{rank}")
+            held = shared_memory(f"psm_standin_{os.getpid()}")
+            while True:
+                signal.pause()
+                assert held
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    probes = 0
+
+    def log_message(self, *_: object) -> None:
+        """The test reads no access log."""
+
+    def do_GET(self) -> None:
+        self.hang()
+        self.answer(200, {})
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.hang()
+        Handler.probes += 1
+        if Handler.probes <= MANNERS["unready_probes"]:
+            self.answer(500, {"error": {"message": "still warming up"}})
+        elif request.get("stream"):
+            self.stream(request)
+        else:
+            self.answer(MANNERS["status"], self.completion(request, "a whole answer"))
+
+    def hang(self) -> None:
+        while HANG.exists():
+            time.sleep(0.05)
+
+    def completion(self, request: dict[str, Any], text: str) -> dict[str, Any]:
+        key = "message" if "chat" in self.path else "text"
+        value: object = {"role": "assistant", "content": text} if key == "message" else text
+        return {
+            "id": "cmpl-1",
+            "object": "chat.completion" if key == "message" else "text_completion",
+            "created": 1,
+            "model": request["model"],
+            "choices": [{"index": 0, key: value, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            "seen": {"request_id": self.headers.get("x-request-id"), "body": request},
+        }
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def stream(self, request: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream; charset=utf-8")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for index in range(MANNERS["chunks"]):
+            if index == MANNERS["die_after_chunks"]:
+                self.event("data: {", whole=False)
+                os._exit(0)
+            if self.has_left(MANNERS["chunk_seconds"]):
+                (MODEL / "cancelled").touch()
+                self.close_connection = True
+                return
+            chunk = {
+                "id": "cmpl-1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": request["model"],
+                "choices": [{"index": 0, "delta": {"content": f"{index} "}, "text": f"{index} "}],
+            }
+            self.event(f"data: {json.dumps(chunk)}")
+        if not MANNERS["skip_done"]:
+            self.event("data: [DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def event(self, text: str, *, whole: bool = True) -> None:
+        data = (text + "\n\n" * whole).encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def has_left(self, seconds: float) -> bool:
+        """Wait so long; True if the client closed its connection meanwhile."""
+        return bool(select.select([self.connection], [], [], seconds)[0])
+
+
+def main() -> None:
+    MANNERS.update(json.loads((MODEL / "manners.json").read_text()))
+    with (MODEL / "starts").open("a") as starts:
+        starts.write(f"{os.getpid()}\n")
+    for line in MANNERS["say"]:
+        os.write(1, line.encode(errors="surrogateescape") + b"\n")
+    if MANNERS["exit"] is not None:
+        sys.exit(MANNERS["exit"])
+    time.sleep(MANNERS["start_seconds"])
+    if MANNERS["is_deaf"]:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    left_behind = shared_memory(f"vllm_dist_standin_{os.getpid()}-cpushm_0")
+    left_behind.close()  # named, but in nobody's hands any more: as vLLM leaves them
+    start_workers(int(FLAGS["--tensor-parallel-size"]))
+    server = ThreadingHTTPServer(("127.0.0.1", int(FLAGS["--port"])), Handler)
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

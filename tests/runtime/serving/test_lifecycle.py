@@ -1,0 +1,97 @@
+"""The life of a model: every event from every phase, and what no sequence of events may do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rig_runtime import lifecycle
+from rig_runtime.lifecycle import FAILURES_ALLOWED, Life, Phase
+
+Event = Callable[[Life, float], Life]
+
+
+def broke(life: Life, now: float, *, permanent: bool = False, has_served: bool = False) -> Life:
+    return lifecycle.broke(life, now, reason="r", permanent=permanent, has_served=has_served)
+
+
+EVENTS: dict[str, Event] = {
+    "started": lifecycle.started,
+    "broke": broke,
+    "broke for good": partial(broke, permanent=True),
+    "broke after serving": partial(broke, has_served=True),
+    "retry_due": lifecycle.retry_due,
+    "stop_asked": lifecycle.stop_asked,
+    "stopped": lifecycle.stopped,
+}
+
+LEGAL = {
+    (Phase.STARTING, "started"): Phase.READY,
+    (Phase.STARTING, "broke"): Phase.WAITING,
+    (Phase.STARTING, "broke for good"): Phase.FAILED,
+    (Phase.STARTING, "broke after serving"): Phase.WAITING,
+    (Phase.READY, "broke"): Phase.WAITING,
+    (Phase.READY, "broke for good"): Phase.FAILED,
+    (Phase.READY, "broke after serving"): Phase.WAITING,
+    (Phase.WAITING, "retry_due"): Phase.STARTING,
+    (Phase.STARTING, "stop_asked"): Phase.DRAINING,
+    (Phase.READY, "stop_asked"): Phase.DRAINING,
+    (Phase.WAITING, "stop_asked"): Phase.DRAINING,
+    (Phase.FAILED, "stop_asked"): Phase.DRAINING,
+    (Phase.DRAINING, "stop_asked"): Phase.DRAINING,
+    (Phase.DRAINING, "stopped"): Phase.STOPPED,
+}
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("event", EVENTS)
+def test_each_event_in_each_phase(phase: Phase, event: str) -> None:
+    life = Life(phase, 1.0)
+    if (phase, event) in LEGAL:
+        assert EVENTS[event](life, 2.0).phase is LEGAL[phase, event]
+        assert EVENTS[event](life, 2.0).since == 2.0
+    else:
+        with pytest.raises(ValueError, match="cannot become"):
+            EVENTS[event](life, 2.0)
+
+
+@given(st.lists(st.sampled_from(sorted(EVENTS))))
+def test_failures_end_in_a_clear_state_and_never_in_a_loop(events: list[str]) -> None:
+    life = lifecycle.begin(0.0)
+    unserved = 0
+    for now, event in enumerate(events):
+        try:
+            life = EVENTS[event](life, float(now))
+        except ValueError:
+            continue
+        unserved = {"broke": unserved + 1, "broke after serving": 1}.get(event, unserved)
+        assert life.failures <= FAILURES_ALLOWED
+        if event == "broke":
+            assert (life.phase is Phase.FAILED) == (unserved >= FAILURES_ALLOWED)
+        if life.phase is Phase.WAITING:
+            assert 0 < life.backoff_seconds <= lifecycle.LONGEST_BACKOFF_SECONDS
+
+
+def test_backoff_grows() -> None:
+    steps = [lifecycle.backoff_seconds(failures) for failures in range(1, 10)]
+    assert steps == sorted(steps)
+    assert steps[:4] == [1, 2, 4, 8]
+    assert steps[-1] == lifecycle.LONGEST_BACKOFF_SECONDS
+
+
+def test_an_engine_that_serves_between_its_deaths_is_always_started_again() -> None:
+    life = lifecycle.begin(0.0)
+    for now in range(10 * FAILURES_ALLOWED):
+        life = broke(lifecycle.started(life, now), now, has_served=True)
+        assert life.phase is Phase.WAITING
+        life = lifecycle.retry_due(life, now)
+
+
+def test_the_reason_stays_visible_while_it_is_tried_again() -> None:
+    life = lifecycle.retry_due(broke(lifecycle.begin(0.0), 1.0), 2.0)
+    assert life == replace(life, phase=Phase.STARTING, reason="r", failures=1)
