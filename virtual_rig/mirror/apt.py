@@ -124,9 +124,9 @@ def _control(package: Package) -> str:
 def _write_index(place: Path, index: str) -> None:
     files = {"Packages": index.encode(), "Packages.gz": gzip.compress(index.encode())}
     sums = []
-    for name, content in files.items():
-        (place / name).write_bytes(content)
-        sums.append(f" {hashlib.sha256(content).hexdigest()} {len(content)} {name}")
+    for name, packed in files.items():
+        (place / name).write_bytes(packed)
+        sums.append(f" {hashlib.sha256(packed).hexdigest()} {len(packed)} {name}")
     head = f"Origin: {_SIGNER}\nLabel: {_SIGNER}\nDate: {formatdate(usegmt=True)}\nSHA256:\n"
     (place / "Release").write_text(head + "\n".join(sums) + "\n", encoding="ascii")
 

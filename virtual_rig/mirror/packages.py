@@ -33,6 +33,7 @@ _PERSISTENCED_AFTER = """#!/bin/sh
 set -e
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
     systemctl daemon-reload
+    deb-systemd-helper enable nvidia-persistenced.service
 fi
 """
 _PINNING = f"""Package: *nvidia* libcuda1
