@@ -70,23 +70,23 @@ def up(name: str, *, suite: str = "bookworm", cards: Path | None = None) -> Box:
     folder = record.folder_of(name)
     wanted = scenario.read(cards) if cards else scenario.Scenario()
     _check(suite)
-    with locked(paths.state() / f".{name}.lock"):
+    with locked(paths.locks() / paths.unique(folder)):
         there = record.read(folder)
-        if there and there.alive():
+        if there and there.alive() and there.phase in ("running", "off"):
             _switch_on(there)
-        else:
-            _remove(folder)
-            _create(folder, suite, wanted)
-        return _wait(folder, None if there and there.alive() else _start(folder))
+            return _wait(folder, None)
+        # Also one that starts: whoever wanted it would hold the lock, so nobody has used it.
+        _remove(folder)
+        _create(folder, suite, wanted)
+        return _wait(folder, _start(folder))
 
 
 def down(name: str) -> bool:
     """Remove the box, living or dead, and all that belongs to it; False where there was none."""
     folder = record.folder_of(name)
-    with locked(paths.state() / f".{name}.lock"):
+    with locked(paths.locks() / paths.unique(folder)):
         there = folder.is_dir()
         _remove(folder)
-    (paths.state() / f".{name}.lock").unlink(missing_ok=True)
     return there
 
 
@@ -230,11 +230,9 @@ def _remove(folder: Path) -> None:
     """End the box's processes, then remove what they held and what a killed one could not."""
     there = record.read(folder)
     _end_processes(folder)
-    for cgroup in container.stale_cgroups(folder.name):
-        if not record.process_started(int(cgroup.name.rpartition(".")[2])):
-            container.remove_cgroup(cgroup)
-    if there and there.number:
-        network.disconnect(there.number)
+    container.remove_cgroups(folder)
+    container.forget(folder)
+    network.disconnect(there.number if there else None)
     shutil.rmtree(folder, ignore_errors=True)
 
 

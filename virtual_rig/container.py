@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtual_rig import paths
 from virtual_rig.errors import VirtualRigError
 
 REBOOT = 133
 """nspawn's exit code where the guest asked for a reboot."""
 
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+_REMOVAL_SECONDS = 5.0
+_PROPAGATION = Path("/run/systemd/nspawn/propagate")
 _LAUNCH = 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"'
 
 
@@ -34,7 +38,7 @@ class Container:
     @property
     def cgroup(self) -> Path:
         """A control group of its own, so that nothing of a box is ever out of reach."""
-        return _unified_hierarchy() / f"virtual-rig.{self.name}.{os.getpid()}"
+        return _unified_hierarchy() / _group_name(self.folder)
 
     def start(self, console: int) -> subprocess.Popen[bytes]:
         """Boot. The guest dies with the supervisor, also where that is killed."""
@@ -51,16 +55,12 @@ class Container:
             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
 
-    def remove_cgroup(self) -> None:
-        """End what is left in the control group and remove it."""
-        remove_cgroup(self.cgroup)
-
     def _nspawn(self) -> list[str]:
         return [
             "systemd-nspawn",
             "--quiet",
             f"--directory={self.root}",
-            f"--machine=vr-{self.name}",
+            f"--machine={_machine(self.folder)}",
             f"--hostname={self.name}",
             "--boot",
             "--register=no",
@@ -100,35 +100,71 @@ def check_kernel() -> None:
         )
 
 
-def remove_cgroup(cgroup: Path) -> None:
-    """End every process in this control group, then remove it and those below it."""
-    if not cgroup.is_dir():
-        return
-    with contextlib.suppress(OSError):
-        (cgroup / "cgroup.kill").write_text("1", encoding="ascii")
-    deadline = time.monotonic() + 5
-    while cgroup.is_dir() and time.monotonic() < deadline:
-        for parent, _, _ in os.walk(cgroup, topdown=False):
+def remove_cgroups(folder: Path) -> None:
+    """End every process in the control groups of the box in this folder, and remove them.
+
+    In all hierarchies: nspawn mirrors its groups in that of older systemds where there is one.
+    """
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while time.monotonic() < deadline:
+        groups = [place / _group_name(folder) for place in _hierarchies()]
+        groups = [group for group in groups if group.is_dir()]
+        if not groups:
+            return
+        for group in groups:
             with contextlib.suppress(OSError):
-                os.rmdir(parent)
+                (group / "cgroup.kill").write_text("1", encoding="ascii")
+            for parent, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(parent)
         time.sleep(0.02)
 
 
-def stale_cgroups(name: str) -> list[Path]:
-    """The control groups that a box of this name left behind."""
-    return list(_unified_hierarchy().glob(f"virtual-rig.{name}.*"))
+def forget(folder: Path) -> None:
+    """Remove what a killed nspawn leaves in /run of the box in this folder."""
+    with contextlib.suppress(OSError):
+        (_PROPAGATION / _machine(folder)).rmdir()
+
+
+def end(nspawn: subprocess.Popen[bytes]) -> None:
+    """End the guest at once: its first process, then nspawn, which tidies up, ends by itself."""
+    children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
+    with contextlib.suppress(OSError):
+        for pid in children.read_text(encoding="ascii").split():
+            os.kill(int(pid), signal.SIGKILL)
+    try:
+        nspawn.wait(timeout=_REMOVAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        nspawn.kill()
+        nspawn.wait()
+
+
+def _machine(folder: Path) -> str:
+    return f"vr-{paths.unique(folder)}"
+
+
+def _group_name(folder: Path) -> str:
+    return f"virtual-rig.{paths.unique(folder)}"
 
 
 def _unified_hierarchy() -> Path:
-    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
-        _, place, kind, *_ = line.split()
+    for place, kind in _mounts():
         if kind == "cgroup2":
-            return Path(place)
+            return place
     raise VirtualRigError(
         "A virtual rig needs control groups, version 2",
         found="no cgroup2 file system is mounted",
         how="Run: mount -t cgroup2 none /sys/fs/cgroup",
     )
+
+
+def _hierarchies() -> list[Path]:
+    return [place for place, kind in _mounts() if kind in ("cgroup", "cgroup2")]
+
+
+def _mounts() -> list[tuple[Path, str]]:
+    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    return [(Path(line.split()[1]), line.split()[2]) for line in lines]
 
 
 def _escaped(path: Path | str) -> str:

@@ -8,18 +8,19 @@ table outlives it, and is removed by `down` and by the next box.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import threading
 from pathlib import Path
 
+from virtual_rig import paths
 from virtual_rig.base import locked
 from virtual_rig.command import run
 from virtual_rig.errors import VirtualRigError
 
 _CLONE_NEWNET = 0x40000000
-_LOCK = Path("/run/lock/virtual-rig-network")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARDING_WAS_OFF = Path("/run/virtual-rig-forwarding-was-off")
 _NUMBERS = range(1, 255)
@@ -38,7 +39,7 @@ def gateway_address(number: int) -> str:
 def connect() -> tuple[int, str]:
     """A new network, connected: its number, and the path of its namespace in this process."""
     path = _new_namespace()
-    with locked(_LOCK):
+    with locked(paths.locks() / "network"):
         _sweep()
         number = _free_number()
         link = f"vr{number}"
@@ -55,11 +56,16 @@ def connect() -> tuple[int, str]:
     return number, path
 
 
-def disconnect(number: int) -> None:
-    """Remove what `connect` made, as far as it is still there."""
-    with locked(_LOCK):
-        if f"vr{number}" in _links():
-            run(["ip", "link", "delete", f"vr{number}"])
+def disconnect(number: int | None) -> None:
+    """Remove what `connect` made, as far as it is still there.
+
+    None, for a box that died before it knew its number, removes what such ones left.
+    """
+    with locked(paths.locks() / "network"):
+        if number and f"vr{number}" in _links():
+            # The kernel may be removing it itself in this moment: then there is nothing to do.
+            with contextlib.suppress(VirtualRigError):
+                run(["ip", "link", "delete", f"vr{number}"])
         _sweep()
 
 

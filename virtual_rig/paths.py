@@ -7,6 +7,7 @@ all boxes: base images, downloaded packages, the mirror, the NVML library.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -26,3 +27,13 @@ def cache() -> Path:
         return Path("/var/cache/virtual-rig")
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home if os.path.isabs(home) else tempfile.gettempdir()) / "virtual-rig"
+
+
+def unique(folder: Path) -> str:
+    """A name for what a box has outside its folder: two states may each have a box `rig`."""
+    return f"{folder.name}.{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
+def locks() -> Path:
+    """Where locks lie: for all boxes of this machine together, and gone when it reboots."""
+    return Path("/run/lock/virtual-rig")

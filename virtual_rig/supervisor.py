@@ -18,7 +18,7 @@ from types import FrameType
 from virtual_rig import guest, network, publish, record, root, scenario, ssh
 from virtual_rig.base import base
 from virtual_rig.boot import BootState, boot
-from virtual_rig.container import REBOOT, Container
+from virtual_rig.container import REBOOT, Container, end, remove_cgroups
 from virtual_rig.errors import BadInput, VirtualRigError
 from virtual_rig.mirror import apt, server
 
@@ -55,7 +55,7 @@ class Supervisor:
             self._live(container)
         finally:
             self._ended.set()
-            container.remove_cgroup()
+            remove_cgroups(self._folder)
             network.disconnect(number)
             root.keep_archives(self._folder, self._record.suite)
 
@@ -103,9 +103,8 @@ class Supervisor:
         try:
             return running.wait()
         finally:
-            running.kill()
-            running.wait()
-            container.remove_cgroup()
+            end(running)
+            remove_cgroups(self._folder)
 
     def _forget_display_overrides(self) -> None:
         with scenario.editing(self._folder / "scenario.json") as edit:

@@ -87,10 +87,10 @@ def _pack(package: Package, beside: Path, place: Path, made: Mapping[str, Path])
         (tree / "DEBIAN" / name).chmod(0o755)
     deb = place / f"{package.name}_{PACKAGE_VERSION}_{package.architecture}.deb"
     run(["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, deb])
-    content = deb.read_bytes()
+    packed = deb.read_bytes()
     return control + (
-        f"Filename: ./{deb.name}\nSize: {len(content)}\n"
-        f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
+        f"Filename: ./{deb.name}\nSize: {len(packed)}\n"
+        f"SHA256: {hashlib.sha256(packed).hexdigest()}\n"
     )
 
 

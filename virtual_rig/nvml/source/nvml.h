@@ -78,7 +78,9 @@ typedef struct {
 } nvmlTemperature_t;
 
 typedef struct {
-    unsigned version, powerScope, powerValueMw;
+    unsigned version;
+    unsigned char powerScope; /* three bytes of padding follow */
+    unsigned powerValueMw;
 } nvmlPowerValue_v2_t;
 
 typedef struct {
