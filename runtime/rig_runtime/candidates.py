@@ -14,10 +14,11 @@ from itertools import combinations
 
 from rig_runtime import memory, parallel, speed
 from rig_runtime.gpus import Gpu, Rig, usable
-from rig_runtime.memory import BLOCK_TOKENS, KvBlocks, Load, Split
+from rig_runtime.memory import Load, Split
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.parallel import Reason
 from rig_runtime.plan_types import PlanRequest, RankMemory
+from rig_runtime.vllm_cache import BLOCK_TOKENS, Pool
 
 MAX_CARDS_IN_SET = 8
 BATCHED_TOKENS = 2048
@@ -203,34 +204,25 @@ class RankNeeds:
     wish: Wish
     constant_bytes: tuple[int, ...]
     """Of each stage, without the KV cache."""
-    blocks: tuple[KvBlocks, ...]
+    pools: tuple[Pool, ...]
 
     @staticmethod
     def of(shape: ModelShape, split: Split, wish: Wish) -> RankNeeds:
         load = wish.load(BLOCK_TOKENS)
-        stages = range(len(split.partition))
-        ranks = [memory.rank_memory(shape, split, stage, load) for stage in stages]
-        return RankNeeds(
-            shape,
-            split,
-            wish,
-            tuple(rank.total_bytes - rank.kv_cache_bytes for rank in ranks),
-            tuple(
-                KvBlocks.of(memory.stage_layers(shape, split, stage), shape, split.tensor, load)
-                for stage in stages
-            ),
+        constants = tuple(
+            rank.total_bytes - rank.kv_cache_bytes - rank.state_bytes
+            for rank in memory.stage_memory(shape, split, load)
         )
+        return RankNeeds(shape, split, wish, constants, memory.pools_of(shape, split, load))
 
     def most_tokens(self, stage: int, room_bytes: int) -> int:
         """The longest context for which a rank of this stage fits into that room."""
         left = room_bytes - self.constant_bytes[stage]
-        most = self.blocks[stage].most_tokens(left, self.wish.sequences)
-        return self.shape.max_position_embeddings if most is None else most
+        longest = self.shape.max_position_embeddings
+        return self.pools[stage].most_tokens(left, self.wish.sequences, longest)
 
     def ranks(self, context_tokens: int) -> tuple[RankMemory, ...]:
-        load = self.wish.load(context_tokens)
-        stages = range(len(self.split.partition))
-        needs = [memory.rank_memory(self.shape, self.split, stage, load) for stage in stages]
+        needs = memory.stage_memory(self.shape, self.split, self.wish.load(context_tokens))
         return tuple(need for need in needs for _ in range(self.split.tensor))
 
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rig_runtime.models.shape import Attention, Layer, ModelShape
+from rig_runtime.models.shape import Layer, ModelShape
 from rig_runtime.models.weights import DTYPE_BYTES
 from rig_runtime.plan_types import RankMemory
 from rig_runtime.units import MIB
+from rig_runtime.vllm_cache import Pool, pools
 
 VOCABULARY_PADDING = 64
-BLOCK_TOKENS = 16
-NULL_BLOCKS = 1
-"""vLLM's block pool never gives out its first block."""
-
 FIXED_BYTES_ONE_RANK = 600 * MIB
 FIXED_BYTES_MANY_RANKS = 900 * MIB
 """CUDA context, allocator rounding and, with several ranks, NCCL and the all-reduce buffers.
@@ -67,21 +64,34 @@ def even_partition(layers: int, stages: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def rank_memory(shape: ModelShape, split: Split, stage: int, load: Load) -> RankMemory:
-    """What one rank of a pipeline stage needs (all tensor-parallel ranks of a stage are alike)."""
-    weights = stage_weights_bytes(shape, split, stage)
-    blocks = KvBlocks.of(stage_layers(shape, split, stage), shape, split.tensor, load)
-    cache = blocks.pool_bytes(load.context_tokens, load.sequences)
-    compute = compute_bytes(shape, split, load)
-    fixed = FIXED_BYTES_ONE_RANK if split.ranks == 1 else FIXED_BYTES_MANY_RANKS
+def stage_memory(shape: ModelShape, split: Split, load: Load) -> tuple[RankMemory, ...]:
+    """What one rank of each pipeline stage needs; the ranks inside a stage are alike."""
+    return tuple(
+        _rank(
+            weights=stage_weights_bytes(shape, split, stage),
+            cache=pool.bytes(load.context_tokens, load.sequences),
+            state=pool.state_bytes(load.sequences),
+            compute=compute_bytes(shape, split, load),
+            fixed=fixed_bytes(split),
+        )
+        for stage, pool in enumerate(pools_of(shape, split, load))
+    )
+
+
+def _rank(*, weights: int, cache: int, state: int, compute: int, fixed: int) -> RankMemory:
     return RankMemory(
         weights_bytes=weights,
-        kv_cache_bytes=cache,
-        state_bytes=0,
+        kv_cache_bytes=cache - state,
+        state_bytes=state,
         compute_bytes=compute,
         fixed_bytes=fixed,
         total_bytes=weights + cache + compute + fixed,
     )
+
+
+def fixed_bytes(split: Split) -> int:
+    """Outside vLLM's own budget."""
+    return FIXED_BYTES_ONE_RANK if split.ranks == 1 else FIXED_BYTES_MANY_RANKS
 
 
 def stage_weights_bytes(shape: ModelShape, split: Split, stage: int) -> int:
@@ -101,9 +111,9 @@ def stage_weights_bytes(shape: ModelShape, split: Split, stage: int) -> int:
 
 
 def layer_weights_bytes(layer: Layer, tensor: int) -> int:
-    """One layer's weights on one of `tensor` ranks."""
+    """One layer's weights on one of `tensor` ranks: a KV head that is copied is paid for twice."""
     weights = layer.weights
-    heads = layer.attention.kv_heads if layer.attention else tensor
+    heads = layer.attention.kv_heads if layer.attention and weights.kv_bytes else tensor
     kv_share = max(1, heads // tensor)
     return (
         -(-weights.split_bytes // tensor)
@@ -150,77 +160,16 @@ def kv_bytes_per_element(shape: ModelShape, kv_cache_dtype: str) -> int:
     return KV_DTYPE_BYTES.get(kv_cache_dtype, min(2, DTYPE_BYTES[shape.dtype]))
 
 
-@dataclass(frozen=True, slots=True)
-class KvBlocks:
-    """The KV cache of one rank in blocks of 16 tokens.
-
-    `full_bytes` is what one block costs over all layers that keep everything; each entry of
-    `windows` is the same for the layers of one sliding window, with the most blocks that one
-    sequence has there.
-    """
-
-    full_bytes: int
-    windows: tuple[tuple[int, int], ...] = ()
-
-    @staticmethod
-    def of(layers: tuple[Layer, ...], shape: ModelShape, tensor: int, load: Load) -> KvBlocks:
-        width = kv_bytes_per_element(shape, load.kv_cache_dtype)
-        full = 0
-        windows: dict[int, int] = {}
-        for attention in (layer.attention for layer in layers if layer.attention):
-            size = _elements_on_rank(attention, tensor) * width * BLOCK_TOKENS
-            if attention.kind == "sliding" and attention.window_tokens is not None:
-                most = _window_blocks(attention.window_tokens, load.batched_tokens)
-                windows[most] = windows.get(most, 0) + size
-            else:
-                full += size
-        return KvBlocks(full, tuple(sorted((size, most) for most, size in windows.items())))
-
-    @property
-    def block_bytes(self) -> int:
-        return self.full_bytes + sum(size for size, _ in self.windows)
-
-    def pool_bytes(self, context_tokens: int, sequences: int) -> int:
-        """The cache that holds `sequences` sequences of that many tokens."""
-        blocks = -(-context_tokens // BLOCK_TOKENS)
-        each = blocks * self.full_bytes
-        each += sum(min(blocks, most) * size for size, most in self.windows)
-        return each * sequences + NULL_BLOCKS * self.block_bytes
-
-    def most_tokens(self, room_bytes: int, sequences: int) -> int | None:
-        """The longest context that fits `room_bytes`; None where any length does.
-
-        The cost of a sequence is a straight line between the lengths at which a window fills up:
-        the line that the room ends on is solved for the length.
-        """
-        room = (room_bytes - NULL_BLOCKS * self.block_bytes) // sequences
-        if room < 0:
-            return 0
-        paid, start = 0, 0
-        growing = self.block_bytes
-        for size, most in sorted(self.windows, key=lambda window: window[1]):
-            cost = (most - start) * growing
-            if paid + cost > room:
-                break
-            paid, start, growing = paid + cost, most, growing - size
-        if growing == 0:
-            return None
-        return (start + (room - paid) // growing) * BLOCK_TOKENS
-
-
-def _window_blocks(window_tokens: int, batched_tokens: int) -> int:
-    """Blocks of one sequence in a sliding window: the window and the tokens in flight, and one
-    more because neither starts at a block's edge (SlidingWindowSpec in vLLM)."""
-    return -(-(window_tokens - 1 + batched_tokens) // BLOCK_TOKENS) + 1
-
-
-def _elements_on_rank(attention: Attention, tensor: int) -> int:
-    """Cache elements of one token: KV heads are divided, beyond one a rank they are copied; an
-    MLA vector is whole on every rank."""
-    if not attention.stores:
-        return 0
-    width = attention.key_dim + attention.value_dim
-    return width if attention.kind == "mla" else max(1, attention.kv_heads // tensor) * width
+def pools_of(shape: ModelShape, split: Split, load: Load) -> tuple[Pool, ...]:
+    """The KV cache pool of one rank of each stage."""
+    return pools(
+        shape.layers,
+        split.partition,
+        split.tensor,
+        kv_bytes_per_element(shape, load.kv_cache_dtype),
+        min(2, DTYPE_BYTES[shape.dtype]),
+        load.batched_tokens,
+    )
 
 
 def stage_layers(shape: ModelShape, split: Split, stage: int) -> tuple[Layer, ...]:

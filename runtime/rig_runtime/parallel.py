@@ -89,8 +89,7 @@ def _matrix_reason(matrix: Matrix, quantisation: Quantisation, tensor: int) -> R
             f"{quantisation.method} with groups of {group}: each of {tensor} ranks would hold "
             f"{inputs} inputs of {matrix.name}, not a multiple of {group}",
         )
-    outputs = outputs_on_rank(matrix, tensor)
-    for size, side in ((inputs, "inputs"), (outputs, "outputs")):
+    for size, side in _blocked_sizes(matrix, tensor):
         if block and size % block:
             return Reason(
                 "quantisation_block_not_divisible",
@@ -98,6 +97,20 @@ def _matrix_reason(matrix: Matrix, quantisation: Quantisation, tensor: int) -> R
                 f"{size} {side} of {matrix.name}, not a multiple of {block}",
             )
     return None
+
+
+MERGED = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+"""Linear layers that vLLM joins into one, so that blocks must not cross from one to the next."""
+
+
+def _blocked_sizes(matrix: Matrix, tensor: int) -> Iterator[tuple[int, str]]:
+    """The sizes that whole blocks must fill: inputs where they are divided, outputs where they
+    are divided or joined (`validate_fp8_block_shape` in vLLM)."""
+    if matrix.shard in ("row", "expert_row"):
+        if tensor > 1:
+            yield matrix.inputs // tensor, "inputs"
+    elif matrix.shard != "whole" and (tensor > 1 or matrix.name.endswith(MERGED)):
+        yield outputs_on_rank(matrix, tensor), "outputs"
 
 
 def outputs_on_rank(matrix: Matrix, tensor: int) -> int:

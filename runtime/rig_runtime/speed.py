@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 from rig_runtime.gpus import Gpu, Rig
 from rig_runtime.memory import (
-    KvBlocks,
     Load,
     Split,
     layer_weights_bytes,
+    pools_of,
     stage_layers,
     vocabulary_bytes,
 )
 from rig_runtime.models.shape import Layer, ModelShape, Weights
 from rig_runtime.models.weights import DTYPE_BYTES
+from rig_runtime.vllm_cache import Pool
 
 MEMORY_EFFICIENCY = 0.65
 LINK_EFFICIENCY = 0.8
@@ -77,10 +78,10 @@ def decode_tokens_per_second(
     if any(gpu.memory_bandwidth_bytes_per_second is None for gpu in gpus):
         return None
     seconds = 0.0
-    for stage in range(len(split.partition)):
+    for stage, pool in enumerate(pools_of(shape, split, load)):
         cards = gpus[stage * split.tensor : (stage + 1) * split.tensor]
         slowest = min(gpu.memory_bandwidth_bytes_per_second or 1 for gpu in cards)
-        read = stage_read_bytes(shape, split, stage, load)
+        read = stage_read_bytes(shape, split, stage, pool, load)
         seconds += read / (slowest * MEMORY_EFFICIENCY)
         if split.tensor > 1:
             seconds += _all_reduce_seconds(shape, split, stage, transport(rig, cards))
@@ -107,15 +108,14 @@ def prefill_tokens_per_second(
     return slowest / (_all_reduces(shape) * _ring_share(split.tensor) * _hidden_bytes(shape))
 
 
-def stage_read_bytes(shape: ModelShape, split: Split, stage: int, load: Load) -> int:
+def stage_read_bytes(shape: ModelShape, split: Split, stage: int, pool: Pool, load: Load) -> int:
     """What one rank reads from its memory for one token: active weights and half the context."""
     layers = stage_layers(shape, split, stage)
     read = sum(layer_weights_bytes(_active(each, shape), split.tensor) for each in layers)
     if stage == len(split.partition) - 1:
         head = shape.head_bytes or shape.embedding_bytes
         read += vocabulary_bytes(shape, head, split.tensor)
-    blocks = KvBlocks.of(layers, shape, split.tensor, load)
-    return read + blocks.pool_bytes(load.context_tokens // 2, 1)
+    return read + pool.bytes(load.context_tokens // 2, 1)
 
 
 def _active(layer: Layer, shape: ModelShape) -> Layer:

@@ -8,7 +8,7 @@ from rig_runtime.candidates import BATCHED_TOKENS
 from rig_runtime.cli import add_common_arguments
 from rig_runtime.commands.inputs import config_of, model_of
 from rig_runtime.errors import BadInput
-from rig_runtime.memory import Load, Split, even_partition, rank_memory
+from rig_runtime.memory import Load, Split, even_partition, stage_memory
 from rig_runtime.models import ModelShape
 from rig_runtime.parallel import tensor_parallel_reasons
 from rig_runtime.plan_types import KvCacheDtype, RankMemory
@@ -49,11 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         kv_cache_dtype=arguments.kv_cache_dtype or "auto",
         batched_tokens=BATCHED_TOKENS,
     )
-    ranks = [
-        rank_memory(model.shape, split, stage, load)
-        for stage in range(len(split.partition))
-        for _ in range(split.tensor)
-    ]
+    ranks = [rank for rank in stage_memory(model.shape, split, load) for _ in range(split.tensor)]
     if arguments.json:
         from rig_runtime.commands.as_json import print_json
 

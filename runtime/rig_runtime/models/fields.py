@@ -65,6 +65,24 @@ class Fields:
             raise self._wrong(key, value, "an object")
         return Fields(value, f"{self.source}: {key}")
 
+    def sections(self, key: str) -> tuple[Fields, ...]:
+        """A list of objects."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, value, "a list of objects")
+        return tuple(
+            Fields(item, f"{self.source}: {key}[{number}]") for number, item in enumerate(value)
+        )
+
+    def number(self, key: str, *, low: float = 0, high: float = 1e9) -> float:
+        """A number, whole or not, in low..high."""
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(key, value, "a number")
+        if not low <= value <= high:
+            raise self._wrong(key, value, f"a number from {low:g} to {high:g}")
+        return float(value)
+
     def words(self, key: str) -> tuple[str, ...] | None:
         """A list of strings, or None."""
         value = self.values.get(key)

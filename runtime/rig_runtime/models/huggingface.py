@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rig_runtime.errors import BadInput
-from rig_runtime.models.attention import grouped_attention, grouped_projections, read_heads
+from rig_runtime.models.attention import Heads, attention_of, heads_of_kind, projections, read_heads
 from rig_runtime.models.feedforward import (
-    dense_matrices,
-    dense_width,
+    FeedForwardSizes,
     divisible_widths,
-    expert_matrices,
-    read_experts,
+    feed_forward_matrices,
+    read_feed_forward,
 )
 from rig_runtime.models.fields import Fields, read_json_object
 from rig_runtime.models.layers import (
-    expert_layers,
+    LayerKind,
     layer_kinds,
     refuse_unknown_structure,
     text_fields,
 )
 from rig_runtime.models.quantisation import read_quantisation
-from rig_runtime.models.shape import Layer, Matrix, ModelShape, Weights
+from rig_runtime.models.recurrent import recurrent_block
+from rig_runtime.models.shape import Divisible, Layer, Matrix, ModelShape, Quantisation, Weights
 from rig_runtime.models.weights import DTYPE_BYTES, weights_of
+
+T = TypeVar("T")
 
 MAX_HIDDEN = 1 << 20
 MAX_VOCABULARY = 1 << 26
-NORMS_IN_A_LAYER = 4
-"""Vectors of the hidden size in one layer, at most; counted high, they are tiny."""
+NORMS_IN_A_LAYER = 2
+"""Vectors of the hidden size in one layer; some families have four, all are tiny."""
 
 
 def read_huggingface(path: Path) -> ModelShape:
@@ -44,51 +49,75 @@ def shape_from_config(config: Fields, name: str) -> ModelShape:
     dtype = _dtype(text)
     hidden = text.integer("hidden_size", "n_embd", "d_model", high=MAX_HIDDEN)
     vocabulary = text.integer("vocab_size", high=MAX_VOCABULARY)
-    heads = read_heads(text, hidden)
     kinds = layer_kinds(text)
-    with_experts = expert_layers(text, len(kinds))
-    experts = read_experts(text)
-    quantisation = read_quantisation(text)
-
-    mixer = grouped_projections(text, heads, hidden)
-    blocks: dict[bool, tuple[Matrix, ...]] = {}
-    if False in with_experts:
-        blocks[False] = mixer + dense_matrices(hidden, dense_width(text))
-    if True in with_experts and experts is not None:
-        blocks[True] = mixer + expert_matrices(hidden, experts)
-    norms = NORMS_IN_A_LAYER * hidden * DTYPE_BYTES[dtype]
-    weights = {key: weights_of(block, quantisation, dtype, norms) for key, block in blocks.items()}
-    attention = {kind: grouped_attention(text, heads, kind) for kind in set(kinds)}
+    sizes = read_feed_forward(text, kinds)
+    parts = _Parts(text, hidden, dtype, read_heads(text, hidden), sizes, read_quantisation(text))
+    built = {kind: parts.layer(kind) for kind in dict.fromkeys(kinds)}
+    padded = parts.quantisation is not None and parts.quantisation.pads_groups
     table_bytes = vocabulary * hidden * DTYPE_BYTES[dtype]
     return ModelShape(
         name=name,
         dtype=dtype,
         hidden_size=hidden,
         vocab_size=vocabulary,
-        num_attention_heads=heads.attention,
+        num_attention_heads=parts.heads.attention,
         max_position_embeddings=text.integer("max_position_embeddings", "n_positions"),
-        layers=tuple(
-            Layer(weights[routed], attention[kind])
-            for kind, routed in zip(kinds, with_experts, strict=True)
-        ),
-        matrices=tuple(dict.fromkeys(matrix for block in blocks.values() for matrix in block)),
-        divisible=divisible_widths(
-            text,
-            experts,
-            set(with_experts),
-            padded_experts=quantisation is not None and quantisation.pads_groups,
+        layers=tuple(built[kind].layer for kind in kinds),
+        matrices=_distinct(matrix for each in built.values() for matrix in each.matrices),
+        divisible=_distinct(
+            [
+                *divisible_widths(sizes, kinds, padded),
+                *(rule for each in built.values() for rule in each.divisible),
+            ]
         ),
         embedding_bytes=table_bytes,
         head_bytes=0 if text.flag("tie_word_embeddings", False) else table_bytes,
         outer=Weights(whole_bytes=hidden * DTYPE_BYTES[dtype] + _vision_bytes(config, dtype)),
-        widest_ffn=max(
-            dense_width(text) if False in with_experts else 0,
-            experts.width * experts.per_token + experts.shared_width if experts else 0,
-        ),
-        quantisation=quantisation,
-        num_experts=experts.count if experts else 0,
-        experts_per_token=experts.per_token if experts else 0,
+        widest_ffn=max(sizes.widest, *(kind.ffn_width or 0 for kind in kinds)),
+        quantisation=parts.quantisation,
+        num_experts=sizes.experts,
+        experts_per_token=sizes.experts_per_token,
     )
+
+
+@dataclass(frozen=True)
+class _Built:
+    layer: Layer
+    matrices: tuple[Matrix, ...]
+    divisible: tuple[Divisible, ...]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What all layers of one configuration have in common."""
+
+    text: Fields
+    hidden: int
+    dtype: str
+    heads: Heads
+    sizes: FeedForwardSizes
+    quantisation: Quantisation | None
+
+    def layer(self, kind: LayerKind) -> _Built:
+        """One kind of layer: its weights, its cache, and the rules of its sizes."""
+        heads = heads_of_kind(self.text, self.heads, kind)
+        recurrent = recurrent_block(self.text, kind.mixer, self.hidden)
+        matrices = (
+            *projections(self.text, heads, kind, self.hidden),
+            *(recurrent.matrices if recurrent else ()),
+            *feed_forward_matrices(self.sizes, kind, self.hidden),
+        )
+        small = NORMS_IN_A_LAYER * self.hidden + (recurrent.small_elements if recurrent else 0)
+        layer = Layer(
+            weights_of(matrices, self.quantisation, self.dtype, small * DTYPE_BYTES[self.dtype]),
+            attention_of(self.text, heads, kind),
+            recurrent.state if recurrent else None,
+        )
+        return _Built(layer, matrices, recurrent.divisible if recurrent else ())
+
+
+def _distinct(items: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(items))
 
 
 def _dtype(text: Fields) -> str:

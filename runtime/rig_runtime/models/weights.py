@@ -9,15 +9,18 @@ from rig_runtime.models.shape import Matrix, Quantisation, Weights
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
-UNQUANTISED = ("router",)
-"""Linear layers that every format leaves in the model's dtype."""
+UNQUANTISED = ("mlp.gate", "linear_attn.in_proj_ba")
+"""Linear layers that every format leaves in the model's dtype: routers, tiny projections."""
+
+EXPERTS_ONLY = ("mxfp4",)
+"""Formats that hold only routed experts."""
 
 
 def weights_of(
-    matrices: Iterable[Matrix], quantisation: Quantisation | None, dtype: str, norm_bytes: int
+    matrices: Iterable[Matrix], quantisation: Quantisation | None, dtype: str, small_bytes: int
 ) -> Weights:
-    """The bytes of one layer: its matrices, and norms that every rank keeps whole."""
-    total = Weights(whole_bytes=norm_bytes)
+    """The bytes of one layer: its matrices, and small tensors that every rank keeps whole."""
+    total = Weights(whole_bytes=small_bytes)
     for matrix in matrices:
         total += _weights(matrix, quantisation, DTYPE_BYTES[dtype])
     return total
@@ -27,19 +30,28 @@ def is_quantised(matrix: Matrix, quantisation: Quantisation | None) -> bool:
     """Whether this linear layer is stored in the quantised format."""
     if quantisation is None or matrix.name in UNQUANTISED:
         return False
-    last = matrix.name.split()[-1]
-    return not any(_matches(last, pattern) for pattern in quantisation.skipped)
+    if quantisation.method in EXPERTS_ONLY and not matrix.name.startswith("mlp.experts"):
+        return False
+    return not any(_matches(matrix.name, pattern) for pattern in quantisation.skipped)
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a pattern of a quantisation_config means all linear layers of that name.
+    """Whether a pattern of a quantisation_config means the linear layers of that name everywhere.
 
-    Patterns are module paths, at times with layer numbers or 're:' expressions; only one that
-    names a projection without a layer number speaks of all layers.
+    Patterns are module paths, at times with '*' for the layer's number or 're:' before them. One
+    with a number in it speaks of a single layer: the others are still quantised, and legality has
+    to hold for them.
     """
-    tail = pattern.removeprefix("re:").rsplit(".", 1)[-1]
-    whole = not any(character.isdigit() for character in pattern)
-    return whole and fnmatchcase(name, tail) and tail != "*"
+    plain = pattern.removeprefix("re:").replace(".*", "*").replace("\\\\", "").strip("^$*")
+    if any(character.isdigit() for character in plain):
+        return False
+    ends = [part for part in plain.split("*") if part.strip(".")]
+    if not ends:
+        return False
+    wanted = ends[-1].strip(".").removeprefix("model.").removeprefix("layers.")
+    modules = name.split(".")
+    prefixes = {".".join(modules[a:b]) for a in range(len(modules)) for b in range(a + 1, 4)}
+    return any(fnmatchcase(each, wanted) for each in prefixes)
 
 
 def _weights(matrix: Matrix, quantisation: Quantisation | None, dtype_bytes: int) -> Weights:
