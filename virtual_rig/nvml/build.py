@@ -58,10 +58,13 @@ def looked_up_names() -> frozenset[str]:
 
 
 def _stubs() -> str:
-    head = '#define STUB __attribute__((weak, visibility("default")))\n'
-    return head + "".join(
-        f"STUB int {name}(void) {{ return 3; }}\n" for name in sorted(looked_up_names())
-    )
+    lines = [
+        "extern void trace(const char *format, ...);",
+        '#define STUB __attribute__((weak, visibility("default")))',
+    ]
+    for name in sorted(looked_up_names()):
+        lines.append(f'STUB int {name}(void) {{ trace("no {name}\\n"); return 3; }}')
+    return "\n".join(lines) + "\n"
 
 
 def _compile(sources: list[Path], stubs: str, built: Path) -> None:

@@ -152,7 +152,15 @@ static nvmlReturn_t far_end(const struct card *card, unsigned wanted, nvmlDevice
         next += (unsigned)link.nvlinks;
         if (wanted < next) return NVML_SUCCESS;
     }
-    return next ? NVML_ERROR_INVALID_ARGUMENT : NVML_ERROR_NOT_SUPPORTED;
+    return NVML_ERROR_NOT_SUPPORTED;
+}
+
+uint64_t count_nvlinks(const struct card *card)
+{
+    nvmlDevice_t other;
+    uint64_t count = 0;
+    while (far_end(card, (unsigned)count, &other) == NVML_SUCCESS) count++;
+    return count;
 }
 
 NVML_API nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned link, unsigned *out)

@@ -95,6 +95,7 @@ NVML_API nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t dev
 static uint64_t field(const struct card *card, unsigned id)
 {
     switch (id) {
+    case 91: return count_nvlinks(card);
     case 94: return 0;                  /* PCIe replay counter */
     case 185: return card->power_usage; /* average */
     case 186: return card->power_usage; /* instant */

@@ -69,6 +69,8 @@ nvmlReturn_t device_where(int (*matches)(const struct card *, const void *), con
 nvmlReturn_t index_of(nvmlDevice_t device, unsigned *out);
 int is_device(const void *pointer);
 
+uint64_t count_nvlinks(const struct card *card);
+
 /* Store what a setter changed; only root may, as with the real driver. */
 nvmlReturn_t store(nvmlDevice_t device, const char *key, uint64_t value);
 
