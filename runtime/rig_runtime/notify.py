@@ -20,13 +20,14 @@ class Notifier:
         self.watchdog_seconds = int(microseconds) / MICROSECONDS if microseconds else None
 
     def send(self, **values: str | int) -> None:
-        """`send(READY=1, STATUS="…")`. A message that cannot be delivered is dropped."""
+        """`send(READY=1, STATUS="…")`. A message that cannot be delivered at once is dropped: the
+        service does not wait for its supervisor."""
         if not self._address:
             return
         # '@' stands for the abstract namespace
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         text = "\n".join(f"{name}={value}" for name, value in values.items())
-        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as out:
             out.connect(address)
             out.sendall(text.encode())

@@ -2,10 +2,10 @@
 
     process = EngineProcess(...)
     await process.start()      # returns when a real request was answered, or raises EngineFailed
-    failure = await process.failure()     # when it dies or hangs
+    error = await process.failure()   # when it dies or hangs
     await process.stop()       # no process and no shared memory of it is left
 
-After `start` or `failure` ended in a failure everything is gone as well.
+A start that fails has ended everything itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rig_runtime.engines import Engine, LaunchSpec
 from rig_runtime.errors import CheckFailed
 
 LOG_TAIL_LINES = 400
-SHARED_FILES_RECORD = "shared-memory.json"
+RECORD = "shared-memory.json"
 
 
 class ProcessState(StrEnum):
@@ -81,7 +81,6 @@ class EngineProcess:
         self._timings = timings or Timings()
         self._child: Child | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._shared: set[procfs.SharedFile] = set()
         self._shared_before: set[procfs.SharedFile] = set()
 
     def pids(self) -> list[int]:
@@ -100,12 +99,12 @@ class EngineProcess:
         self.state = ProcessState.STARTING
         self._shared_before = set(procfs.all_shared_files())
         try:
+            self._leave_record()
             child = self._spawn()
             await self._become_ready(child)
         except BaseException:
             await self._end(ProcessState.FAILED, grace_seconds=0)
             raise
-        self._remember_shared_files()
         child.watch(self._vital())
         self.state = ProcessState.READY
 
@@ -123,7 +122,7 @@ class EngineProcess:
         answered.result()
 
     async def failure(self) -> EngineFailed:
-        """Wait until the engine dies or hangs, remove what is left of it, and say why."""
+        """Wait until the engine dies or hangs, and say why. `stop` must follow."""
         child = self._require_child()
         watch = asyncio.create_task(self._watch_health())
         try:
@@ -132,16 +131,26 @@ class EngineProcess:
         finally:
             watch.cancel()
         error = self._failure(ended)
-        await self._end(ProcessState.FAILED, grace_seconds=0)
+        self.state = ProcessState.FAILED
         return error
 
     async def stop(self) -> None:
-        """End it whole; a second call waits for nothing. Requests must have drained before."""
-        if self._child is not None:
+        """End it whole; requests must have drained before. One that has failed gets no grace."""
+        if self._child is not None and self.state is ProcessState.FAILED:
+            await self._end(ProcessState.FAILED, grace_seconds=0)
+        elif self._child is not None:
             self.state = ProcessState.DRAINING
             await self._end(ProcessState.STOPPED, grace_seconds=self.spec.stop_timeout_seconds)
         elif self._ending is not None:
             await asyncio.shield(self._ending)
+
+    def _leave_record(self) -> None:
+        """For `sweep`, should this service be killed."""
+        record = {
+            "before": [[file.name, file.inode] for file in self._shared_before],
+            "prefixes": self.spec.shared_memory_prefixes,
+        }
+        (self._directory / RECORD).write_text(json.dumps(record))
 
     def _spawn(self) -> Child:
         try:
@@ -197,11 +206,6 @@ class EngineProcess:
         names = self.spec.vital_process_names
         return [p for p in self._require_child().members() if p.name.startswith(names)]
 
-    def _remember_shared_files(self) -> None:
-        self._shared |= procfs.shared_files(self.pids())
-        record = [[file.name, file.inode] for file in self._shared]
-        (self._directory / SHARED_FILES_RECORD).write_text(json.dumps(record))
-
     async def _end(self, state: ProcessState, *, grace_seconds: float) -> None:
         """Not to be interrupted: a cancelled caller still leaves nothing behind."""
         self._ending = asyncio.create_task(self._end_now(state, grace_seconds))
@@ -210,10 +214,10 @@ class EngineProcess:
     async def _end_now(self, state: ProcessState, grace_seconds: float) -> None:
         child, self._child = self._child, None
         if child is not None:
-            self._shared |= procfs.shared_files(process.pid for process in child.members())
+            held = procfs.shared_files(process.pid for process in child.members())
             await child.end(grace_seconds=grace_seconds)
-        prefixes = self.spec.shared_memory_prefixes
-        await asyncio.to_thread(procfs.leftovers, self._shared, self._shared_before, prefixes)
+            prefixes = self.spec.shared_memory_prefixes
+            await asyncio.to_thread(procfs.leftovers, held, self._shared_before, prefixes)
         await asyncio.to_thread(shutil.rmtree, self._directory, True)
         self.state = state
 
@@ -265,9 +269,9 @@ async def sweep(parent: Path) -> int:
     for directory in await asyncio.to_thread(lambda: list(parent.resolve().glob("*/"))):
         ours = procfs.members(session=None, directory=directory)
         count += len(ours)
-        shared = procfs.shared_files(process.pid for process in ours) | _recorded(directory)
+        held = procfs.shared_files(process.pid for process in ours)
         await end_processes(partial(_working_in, directory))
-        await asyncio.to_thread(procfs.leftovers, shared, shared, ())
+        await asyncio.to_thread(procfs.leftovers, held, *_recorded(directory))
         await asyncio.to_thread(shutil.rmtree, directory, True)
     return count
 
@@ -276,9 +280,11 @@ def _working_in(directory: Path) -> list[procfs.Process]:
     return procfs.members(session=None, directory=directory)
 
 
-def _recorded(directory: Path) -> set[procfs.SharedFile]:
+def _recorded(directory: Path) -> tuple[set[procfs.SharedFile], tuple[str, ...]]:
+    """The files that were there before the start, and how the engine names its own."""
     try:
-        record = json.loads((directory / SHARED_FILES_RECORD).read_text())
-        return {procfs.SharedFile(str(name), int(inode)) for name, inode in record}
-    except (OSError, ValueError, TypeError):
-        return set()
+        record = json.loads((directory / RECORD).read_text())
+        before = {procfs.SharedFile(str(name), int(inode)) for name, inode in record["before"]}
+        return before, tuple(record["prefixes"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return set(), ()

@@ -122,7 +122,8 @@ class ServedModel:
             return
         self._has_served = False
         self._move(lifecycle.started(self.life, self._effects.now()))
-        self._broke(await self.process.failure(), permanent=False)
+        self._broke(await self.process.failure(), permanent=False)  # nobody gets it from here on
+        await self.process.stop()
 
     @contextlib.asynccontextmanager
     async def lease(self) -> AsyncIterator[Lease]:
@@ -136,6 +137,13 @@ class ServedModel:
             self.in_flight -= 1
             self._has_served |= lease.has_served and process is self.process
             self._notify()
+
+    async def leave_ready(self, seconds: float) -> None:
+        """Wait until it is seen that a ready engine is ready no more, but not longer than that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.life.phase is Phase.READY:
+                    await self.next_change()
 
     async def next_change(self) -> None:
         """Wait until something about the model changes: its phase, or a request ends."""

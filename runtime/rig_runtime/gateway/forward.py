@@ -13,11 +13,12 @@ from starlette.types import Receive, Scope, Send
 from rig_runtime.gateway import errors
 from rig_runtime.gateway.events import WholeEvents
 from rig_runtime.gateway.front import REQUEST_INFO, RequestInfo
-from rig_runtime.scheduler import Lease, Refused, Scheduler
+from rig_runtime.scheduler import Lease, Refused, Scheduler, ServedModel
 
 BODY_SECONDS = 60.0
 # below the 5 s after which vLLM's server closes an idle connection: none is used while it closes
 KEEPALIVE_SECONDS = 2.0
+NOTICE_SECONDS = 2.0  # a death is noticed at once; this is for a machine that is very busy
 CLIENT_LEFT_STATUS = 499  # nginx's word for it, in the access log only
 
 
@@ -62,7 +63,24 @@ class Forward:
             info.status = CLIENT_LEFT_STATUS
 
     async def _answer(self, body: bytes, info: RequestInfo, send: Send) -> None:
-        async with self._scheduler.model(info.model).lease() as lease:
+        """An engine that cannot even be reached has just died: the next one gets the request."""
+        model = self._scheduler.model(info.model)
+        try:
+            await self._ask(model, body, info, send)
+        except aiohttp.ClientConnectorError:
+            await model.leave_ready(NOTICE_SECONDS)
+            await self._ask(model, body, info, send, is_last=True)
+
+    async def _ask(
+        self,
+        model: ServedModel,
+        body: bytes,
+        info: RequestInfo,
+        send: Send,
+        *,
+        is_last: bool = False,
+    ) -> None:
+        async with model.lease() as lease:
             exchange = _Exchange(lease, info, send)
             try:
                 async with self._session.post(
@@ -74,6 +92,8 @@ class Forward:
             except TimeoutError as error:
                 await exchange.fail("engine_silent", "has sent nothing for too long", error)
             except (aiohttp.ClientError, OSError) as error:
+                if isinstance(error, aiohttp.ClientConnectorError) and not is_last:
+                    raise
                 await exchange.fail("engine_died", "ended before its answer did", error)
 
 

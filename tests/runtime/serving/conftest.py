@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -181,6 +182,9 @@ context_tokens = 2048
     yield make
     for service in made:
         if hasattr(service, "process") and service.process.poll() is None:
+            service.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                service.process.wait(PATIENCE_SECONDS)
             service.process.kill()
             service.process.wait()
         for process in service.engine_processes():
@@ -195,5 +199,8 @@ def free_port() -> int:
 
 @pytest.fixture
 def own_shared_files() -> Callable[[], set[str]]:
-    """Names in /dev/shm that a stand-in made."""
-    return lambda: {f.name for f in procfs.all_shared_files() if "standin" in f.name}
+    """Names in /dev/shm that a stand-in made since the test began."""
+    before = set(procfs.all_shared_files())
+    return lambda: {
+        file.name for file in set(procfs.all_shared_files()) - before if "standin" in file.name
+    }

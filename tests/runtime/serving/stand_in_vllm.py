@@ -14,6 +14,7 @@ import mmap
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_NAME = 15
-MODEL = Path(sys.argv[2])
+MODEL = Path(sys.argv[2] if len(sys.argv) > 2 else "")
 FLAGS = dict(zip(sys.argv[3::2], sys.argv[4::2], strict=False))
 MANNERS: dict[str, Any] = {
     "start_seconds": 0.0,
@@ -33,7 +34,7 @@ MANNERS: dict[str, Any] = {
     "die_after_chunks": None,
     "skip_done": False,
     "is_deaf": False,
-    "status": 200,
+    "chat_status": 200,
 }
 HANG = MODEL / "hang"  # while this file exists, no request is answered
 
@@ -52,13 +53,25 @@ def shared_memory(name: str) -> mmap.mmap:
 def start_workers(count: int) -> None:
     """Workers outlive their parent, as vLLM's do when the API server is killed."""
     for rank in range(count):
-        if os.fork() == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            name_process(f"VLLM::Worker_TP{rank}")
-            held = shared_memory(f"psm_standin_{os.getpid()}")
-            while True:
-                signal.pause()
-                assert held
+        words = [f"VLLM::Worker_TP{rank}", "-S", __file__, "worker"]
+        subprocess.Popen(words, executable=sys.executable)
+
+
+def work() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    name_process("VLLM::Worker_TP")  # the kernel keeps 15 characters
+    held = shared_memory(f"psm_standin_{os.getpid()}")
+    while True:
+        signal.pause()
+        assert held
+
+
+def held_by_workers() -> list[str]:
+    """The shared memory of this process's children."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [
+        f"psm_standin_{pid}" for pid in children if Path(f"/dev/shm/psm_standin_{pid}").exists()
+    ]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -81,7 +94,8 @@ class Handler(BaseHTTPRequestHandler):
         elif request.get("stream"):
             self.stream(request)
         else:
-            self.answer(MANNERS["status"], self.completion(request, "a whole answer"))
+            status = MANNERS["chat_status"] if "chat" in self.path else 200
+            self.answer(status, self.completion(request, "a whole answer"))
 
     def hang(self) -> None:
         while HANG.exists():
@@ -157,11 +171,14 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     left_behind = shared_memory(f"vllm_dist_standin_{os.getpid()}-cpushm_0")
     left_behind.close()  # named, but in nobody's hands any more: as vLLM leaves them
-    start_workers(int(FLAGS["--tensor-parallel-size"]))
+    ranks = int(FLAGS["--tensor-parallel-size"])
+    start_workers(ranks)
+    while len(held_by_workers()) < ranks:
+        time.sleep(0.01)
     server = ThreadingHTTPServer(("127.0.0.1", int(FLAGS["--port"])), Handler)
     server.daemon_threads = True
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    main()
+    work() if sys.argv[1] == "worker" else main()

@@ -60,11 +60,10 @@ async def engine(stand_in: Any, tmp_path: Path, rigs: Path) -> AsyncIterator[Eng
 @pytest.fixture
 def left(tmp_path: Path, own_shared_files: Callable[[], set[str]]) -> Callable[[], list[object]]:
     """All that there should be nothing of after an end."""
-    before = own_shared_files()
     engines = tmp_path / "engines"
     return lambda: [
         *procfs.members(session=None, directory=engines),
-        *(own_shared_files() - before),
+        *own_shared_files(),
         *engines.iterdir(),
     ]
 
@@ -165,6 +164,7 @@ async def test_a_killed_process_ends_all(engine: EngineProcess, victim: str, lef
     assert time.monotonic() - started < 3
     assert ("SIGKILL" if pid == leader else "VLLM::Worker_TP") in str(error)
     assert not error.permanent
+    await engine.stop()
     assert engine.state is ProcessState.FAILED
     assert left() == []
 
@@ -181,6 +181,7 @@ async def test_an_exit_with_0_is_a_failure_too(
                 await response.read()
     error = await asyncio.wait_for(engine.failure(), 5)
     assert "exited with status 0" in str(error)
+    await engine.stop()
     assert left() == []
 
 
@@ -189,6 +190,7 @@ async def test_a_hang_is_noticed(engine: EngineProcess, stand_in: Any, left: Lef
     stand_in.hang(True)
     error = await asyncio.wait_for(engine.failure(), 10)
     assert "hangs" in str(error)
+    await engine.stop()
     assert left() == []
 
 
