@@ -78,7 +78,7 @@ def _source_files(source: DriverSource) -> None:
     written(
         "driver.sources",
         "/etc/apt/sources.list.d/rig-driver.sources",
-        name=f"Driver packages from {source.address}",
+        name=f"Driver packages from {source.repositories[0].address}",
         source=source,
     )
     written(

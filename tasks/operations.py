@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pyinfra import host
 from pyinfra.api import QuoteString, StringCommand, operation
 from pyinfra.facts.apt import noninteractive_apt
+from pyinfra.facts.deb import DebPackage
 from pyinfra.operations import server
 
 from tasks.commands import Commands, failure, say
@@ -62,7 +63,7 @@ def kernel_headers(image_package: str, headers_package: str, headers: str) -> Co
     """
     state = host.get_fact(Host)
     wanted = headers.format(kernel=state["boot_kernel"])
-    if state["boot_kernel_headers"]:
+    if state["boot_kernel_headers"] and host.get_fact(DebPackage, package=headers_package):
         host.noop(f"the headers of {state['boot_kernel']} are installed")
         return
     install = noninteractive_apt("install --no-install-recommends")

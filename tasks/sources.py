@@ -24,15 +24,22 @@ DEFAULT_BRANCH = 580
 
 
 @dataclass(frozen=True)
+class Repository:
+    """One apt repository; `{base}` in its address stands for a mirror's."""
+
+    address: str
+    suites: tuple[str, ...] = ("/",)
+
+
+@dataclass(frozen=True)
 class SourceRow:
     """What one distribution installs from one kind of source.
 
     `branch` None means that the repository carries several and the inventory chooses.
-    `{base}` in an address stands for the mirror's. Key addresses are armored or binary keys.
+    Key addresses are armored or binary keys; without one the distribution's own keyring serves.
     """
 
-    address: str
-    suites: tuple[str, ...]
+    repositories: tuple[Repository, ...]
     components: tuple[str, ...]
     key_address: str | None
     keyring: str
@@ -58,8 +65,7 @@ _NVIDIA_BASE = "https://developer.download.nvidia.com/compute/cuda/repos"
 def _nvidia(folder: str, key: str) -> SourceRow:
     address = f"{_NVIDIA_BASE}/{folder}/x86_64/"
     return SourceRow(
-        address=address,
-        suites=("/",),
+        repositories=(Repository(address),),
         components=(),
         key_address=address + key,
         keyring=_OUR_KEYRING,
@@ -71,8 +77,7 @@ def _nvidia(folder: str, key: str) -> SourceRow:
 
 def _mirror() -> SourceRow:
     return SourceRow(
-        address="{base}/apt/",
-        suites=("/",),
+        repositories=(Repository("{base}/apt/"),),
         components=(),
         key_address="{base}/apt/key.asc",
         keyring=_OUR_KEYRING,
@@ -83,9 +88,12 @@ def _mirror() -> SourceRow:
 
 
 def _debian(codename: str, branch: int) -> SourceRow:
+    # The security suite too: its newer firmware would not match the older module's version.
     return SourceRow(
-        address="http://deb.debian.org/debian/",
-        suites=(codename, f"{codename}-updates"),
+        repositories=(
+            Repository("http://deb.debian.org/debian/", (codename, f"{codename}-updates")),
+            Repository("http://deb.debian.org/debian-security/", (f"{codename}-security",)),
+        ),
         components=("contrib", "non-free", "non-free-firmware"),
         key_address=None,
         keyring="/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -110,7 +118,7 @@ class DriverSource:
     """One row with its blanks filled in: what is written to the host."""
 
     kind: Kind
-    address: str
+    repositories: tuple[Repository, ...]
     key_address: str | None
     branch: int
     row: SourceRow = field(repr=False)
@@ -118,7 +126,8 @@ class DriverSource:
     @property
     def probe_address(self) -> str:
         """A small file of the repository: who can download it can download the rest."""
-        return self.key_address or f"{self.address}dists/{self.row.suites[0]}/Release"
+        first = self.repositories[0]
+        return self.key_address or f"{first.address}dists/{first.suites[0]}/Release"
 
     def packages(self, flavour: Flavour) -> list[str]:
         """The headless compute set; no X, no GL."""
@@ -147,7 +156,7 @@ def source_for(host: HostState, wanted: DriverSourceWish) -> DriverSource | Prob
             how="install one of these on the rig",
         )
     base = (wanted.address or "").rstrip("/")
-    if "{base}" in row.address and not base:
+    if wanted.kind == "mirror" and not base:
         return Problem(
             "a mirror of driver packages must have an address",
             found='driver_source has the kind "mirror" and no address',
@@ -155,7 +164,9 @@ def source_for(host: HostState, wanted: DriverSourceWish) -> DriverSource | Prob
         )
     return DriverSource(
         kind=wanted.kind,
-        address=row.address.format(base=base),
+        repositories=tuple(
+            Repository(each.address.format(base=base), each.suites) for each in row.repositories
+        ),
         key_address=row.key_address.format(base=base) if row.key_address else None,
         branch=row.branch or wanted.branch or DEFAULT_BRANCH,
         row=row,
