@@ -156,8 +156,8 @@ def captured_batch_sizes(sequences: int) -> int:
 
 
 def kv_bytes_per_element(shape: ModelShape, kv_cache_dtype: str) -> int:
-    """'auto' is the model's own dtype; a float32 checkpoint is served in 16 bits."""
-    return KV_DTYPE_BYTES.get(kv_cache_dtype, min(2, DTYPE_BYTES[shape.dtype]))
+    """'auto' is the dtype that the model is served in."""
+    return KV_DTYPE_BYTES.get(kv_cache_dtype, DTYPE_BYTES[shape.dtype])
 
 
 def pools_of(shape: ModelShape, split: Split, load: Load) -> tuple[Pool, ...]:
@@ -167,7 +167,7 @@ def pools_of(shape: ModelShape, split: Split, load: Load) -> tuple[Pool, ...]:
         split.partition,
         split.tensor,
         kv_bytes_per_element(shape, load.kv_cache_dtype),
-        min(2, DTYPE_BYTES[shape.dtype]),
+        DTYPE_BYTES[shape.dtype],
         load.batched_tokens,
     )
 

@@ -146,4 +146,4 @@ def _ring_share(tensor: int) -> float:
 
 
 def _hidden_bytes(shape: ModelShape) -> int:
-    return shape.hidden_size * min(2, DTYPE_BYTES[shape.dtype])
+    return shape.hidden_size * DTYPE_BYTES[shape.dtype]

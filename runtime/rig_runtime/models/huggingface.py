@@ -24,7 +24,9 @@ from rig_runtime.models.layers import (
 )
 from rig_runtime.models.quantisation import read_quantisation
 from rig_runtime.models.recurrent import recurrent_block
+from rig_runtime.models.safetensors import read_tensors
 from rig_runtime.models.shape import Divisible, Layer, Matrix, ModelShape, Quantisation, Weights
+from rig_runtime.models.tensors import with_exact_weights
 from rig_runtime.models.weights import DTYPE_BYTES, weights_of
 
 T = TypeVar("T")
@@ -39,7 +41,9 @@ def read_huggingface(path: Path) -> ModelShape:
     """A directory with a config.json, or a bare config.json. Raises BadInput."""
     file = path / "config.json" if path.is_dir() else path
     name = path.resolve().name if path.is_dir() else path.resolve().parent.name
-    return shape_from_config(read_json_object(file), name)
+    shape = shape_from_config(read_json_object(file), name)
+    found = read_tensors(path) if path.is_dir() else None
+    return shape if found is None else with_exact_weights(shape, found)
 
 
 def shape_from_config(config: Fields, name: str) -> ModelShape:

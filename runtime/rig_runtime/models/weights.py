@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 from rig_runtime.models.shape import Matrix, Quantisation, Weights
 
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPE_BYTES = {"float32": 2, "bfloat16": 2, "float16": 2}
+"""As held on the card: vLLM serves a float32 checkpoint in 16 bits."""
 
 UNQUANTISED = ("mlp.gate", "linear_attn.in_proj_ba")
 """Linear layers that every format leaves in the model's dtype: routers, tiny projections."""
