@@ -83,6 +83,7 @@ class ServedModel:
         self._limits = limits
         self._others = others
         self._has_served = False
+        self._first_plan: Plan | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -93,6 +94,7 @@ class ServedModel:
         except RigError as error:
             self._broke(error, permanent=True)
             raise
+        self._first_plan = self.plan
 
     def start(self) -> asyncio.Task[None]:
         """Live until failed for good, or stopped."""
@@ -111,8 +113,10 @@ class ServedModel:
 
     async def _live_once(self) -> None:
         try:
-            self.plan = await self._effects.plan(self.config, self._others())
-            self.process = await self._effects.process(self.config, self.plan)
+            plan = self._first_plan or await self._effects.plan(self.config, self._others())
+            self._first_plan = None  # the cards may have changed when it is started again
+            self.plan = plan
+            self.process = await self._effects.process(self.config, plan)
             await self.process.start()
         except EngineFailed as error:
             self._broke(error, permanent=error.permanent)

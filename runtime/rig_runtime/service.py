@@ -10,23 +10,26 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from rig_runtime import engines, models
 from rig_runtime.config import Config, ModelConfig
+from rig_runtime.cpu_plan import plan_on_cpu
 from rig_runtime.engines import Engine
 from rig_runtime.errors import BadInput, CheckFailed
+from rig_runtime.fleet import request_of
 from rig_runtime.gateway import api, control, keys
 from rig_runtime.gateway.forward import upstream_session
 from rig_runtime.gateway.server import bind, bind_unix, serving
 from rig_runtime.gpus import Rig
 from rig_runtime.lifecycle import Life, Phase
 from rig_runtime.plan import nothing_fits, plan_model
-from rig_runtime.plan_types import Plan, PlanRequest
+from rig_runtime.plan_types import Plan
 from rig_runtime.process import EngineProcess, own_directory, sweep
 from rig_runtime.scheduler import Limits, Scheduler, ServedModel, beside
+from rig_runtime.units import KIB
 
 log = logging.getLogger("rig_runtime.service")
 engine_output = logging.getLogger("rig_runtime.engine")
@@ -92,21 +95,29 @@ class World:
         return time.time()
 
     async def plan(self, model: ModelConfig, others: Sequence[Plan]) -> Plan:
-        rig = await asyncio.to_thread(self._read_rig)
-        shape = await asyncio.to_thread(models.read_shape, model.path)
-        request = PlanRequest(
-            engine=model.engine,
-            context_tokens=model.context_tokens,
-            sequences=model.sequences,
-            tensor_parallel_size=model.tensor_parallel_size,
-            kv_cache_dtype=model.kv_cache_dtype,
-            exclude=frozenset(self._config.rig.exclude),
-            margin_bytes=self._config.rig.margin_bytes,
-        )
+        rig = await asyncio.to_thread(self._rig)
+        shape = replace(await asyncio.to_thread(models.read_shape, model.path), name=model.name)
+        request = request_of(model, self._config)
+        if self._is_cpu_build and not rig.gpus:
+            return plan_on_cpu(shape, request, available_memory_bytes())
         plan = plan_model(shape, beside(rig, others), request)
         if not plan.feasible:
             raise nothing_fits(plan)
         return plan
+
+    @property
+    def _is_cpu_build(self) -> bool:
+        vllm = self._config.engines.vllm
+        return vllm is not None and vllm.build == "cpu"
+
+    def _rig(self) -> Rig:
+        """A CPU build serves without a driver, too."""
+        try:
+            return self._read_rig()
+        except CheckFailed:
+            if not self._is_cpu_build:
+                raise
+            return Rig()
 
     async def process(self, model: ModelConfig, plan: Plan) -> EngineProcess:
         engine = engines.for_name(plan.engine, self._config)
@@ -215,7 +226,7 @@ def _ranks(process: EngineProcess, plan: Plan) -> list[dict[str, object]]:
     """Each rank with its card and, where the engine names it, its process."""
     names = {card.uuid: card.name for card in plan.cards}
     pids = process.ranks()
-    cards: list[str | None] = [*plan.gpu_set] or [None]
+    cards: Sequence[str | None] = plan.gpu_set or [None] * plan.tensor_parallel_size
     return [
         {"rank": rank, "pid": pids.get(rank), "uuid": uuid, "card": names.get(uuid or "")}
         for rank, uuid in enumerate(cards)
@@ -249,6 +260,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def available_memory_bytes() -> int:
+    """What the kernel says can be allocated without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * KIB
+    raise CheckFailed("The kernel must tell the available memory.", found="/proc/meminfo does not.")
 
 
 def _teller(model: str) -> Callable[[str], None]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ import uvloop
 from rig_runtime import config as configuration
 from rig_runtime import service, tiny_model
 from rig_runtime.cli import add_common_arguments
+from rig_runtime.commands.inputs import rig_of
 from rig_runtime.config import DEFAULT_PATH, Config, GatewayConfig, ModelConfig
 from rig_runtime.errors import CheckFailed
 from rig_runtime.gateway.keys import Keys
-from rig_runtime.gpus import load_rig
 from rig_runtime.lifecycle import Phase
-from rig_runtime.nvml import read_rig
 from rig_runtime.scheduler import Scheduler
 from rig_runtime.service import World
 
@@ -54,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="rig-selftest-") as scratch:
         config = _config(arguments, Path(scratch))
         service.check_engines(config)
-        snapshot = load_rig(arguments.rig) if arguments.rig else None
-        world = World(config, (lambda: snapshot) if snapshot else read_rig)
+        world = World(config, partial(rig_of, arguments))
         with service.listeners(config) as listeners:
             report = uvloop.run(_serve_and_ask(config, world, listeners))
     if arguments.json:
@@ -76,12 +75,12 @@ def _config(arguments: argparse.Namespace, scratch: Path) -> Config:
         context_tokens=tiny_model.CONTEXT_TOKENS,
         tensor_parallel_size=arguments.tensor_parallel_size,
     )
+    gateway = GatewayConfig(
+        port=service.free_port(), control_socket=scratch / "run" / "control.sock"
+    )
     return installed.model_copy(
         update={
-            "gateway": GatewayConfig.model_construct(
-                **GatewayConfig().model_dump()
-                | {"port": 0, "control_socket": scratch / "run" / "control.sock"}
-            ),
+            "gateway": gateway,
             "models": (model,),
             "state_directory": scratch / "state",
             "runtime_directory": scratch / "run",

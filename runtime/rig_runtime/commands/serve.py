@@ -8,19 +8,19 @@ import contextlib
 import logging
 import signal
 import sys
+from functools import partial
 
 import uvloop
 
 from rig_runtime import config as configuration
 from rig_runtime import service
 from rig_runtime.cli import add_common_arguments
+from rig_runtime.commands.inputs import rig_of
 from rig_runtime.config import Config
 from rig_runtime.errors import BadInput
 from rig_runtime.gateway import keys
-from rig_runtime.gpus import load_rig
 from rig_runtime.lifecycle import Life
 from rig_runtime.notify import Notifier
-from rig_runtime.nvml import read_rig
 from rig_runtime.service import Listeners, World
 
 log = logging.getLogger("rig_runtime.serve")
@@ -43,8 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     service.check_engines(config)
     api_keys = keys.load(config.gateway.api_keys_file)
-    snapshot = load_rig(arguments.rig) if arguments.rig else None
-    world = World(config, (lambda: snapshot) if snapshot else read_rig)
+    world = World(config, partial(rig_of, arguments))
     with service.listeners(config) as listeners:
         uvloop.run(_serve(config, world, listeners, api_keys))
     return 0

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from rig_runtime import procfs, tiny_model
+from rig_runtime.service import free_port
 
 HERE = Path(__file__).parent
 RIGS = HERE.parent / "data" / "rigs"
@@ -139,20 +140,31 @@ class Service:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_SECONDS)
 
+    def end(self) -> None:
+        """Stop it if it runs, whatever a test has done to it."""
+        if hasattr(self, "process") and self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE_SECONDS)
+            self.process.kill()
+            self.process.wait()
+        for process in self.engine_processes():
+            os.kill(process.pid, signal.SIGKILL)
 
-ServiceMaker = Callable[..., Service]
-
-
-@pytest.fixture
-def make_service(tmp_path: Path, stand_in: StandIn) -> Iterator[ServiceMaker]:
-    """Make a service over the stand-in; `gateway` are lines of its section."""
-    made: list[Service] = []
-
-    def make(gateway: str = "", *, port: int | None = None, top: str = "") -> Service:
-        directory = tmp_path / f"service{len(made)}"
-        directory.mkdir()
-        config = directory / "config.toml"
+    @classmethod
+    def make(
+        cls,
+        directory: Path,
+        vllm: str,
+        model: Path,
+        rig: Path,
+        *,
+        gateway: str = "",
+        port: int | None = None,
+    ) -> Service:
+        """A service that serves `model` as "tiny"; `vllm` and `gateway` are lines of sections."""
         chosen = port or free_port()
+        config = directory / "config.toml"
         config.write_text(
             f"""
 state_directory = "{directory}/state"
@@ -162,39 +174,46 @@ port = {chosen}
 control_socket = "{directory}/run/control.sock"
 {gateway}
 [engines.vllm]
-venv = "{stand_in.venv}"
-build = "cpu"
-stop_timeout_seconds = 2.0
-start_timeout_seconds = 20.0
+{vllm}
 [[models]]
 name = "tiny"
-path = "{stand_in.model}"
+path = "{model}"
 tensor_parallel_size = 2
 context_tokens = 2048
-{top}
 """
         )
-        arguments = ["--config", str(config), "--rig", str(RIGS / "reference.json")]
-        service = Service(directory, config, arguments, address=f"http://127.0.0.1:{chosen}")
+        arguments = ["--config", str(config), "--rig", str(rig)]
+        return cls(directory, config, arguments, address=f"http://127.0.0.1:{chosen}")
+
+
+@pytest.fixture(scope="session")
+def service_type() -> type[Service]:
+    return Service
+
+
+ServiceMaker = Callable[..., Service]
+
+
+@pytest.fixture
+def make_service(tmp_path: Path, stand_in: StandIn, rigs: Path) -> Iterator[ServiceMaker]:
+    """Make a service over the stand-in; `gateway` are lines of its section."""
+    made: list[Service] = []
+
+    def make(gateway: str = "", *, port: int | None = None) -> Service:
+        directory = tmp_path / f"service{len(made)}"
+        directory.mkdir()
+        vllm = (
+            f'venv = "{stand_in.venv}"\nbuild = "cpu"\n'
+            "stop_timeout_seconds = 2.0\nstart_timeout_seconds = 20.0"
+        )
+        rig = rigs / "reference.json"
+        service = Service.make(directory, vllm, stand_in.model, rig, gateway=gateway, port=port)
         made.append(service)
         return service
 
     yield make
     for service in made:
-        if hasattr(service, "process") and service.process.poll() is None:
-            service.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                service.process.wait(PATIENCE_SECONDS)
-            service.process.kill()
-            service.process.wait()
-        for process in service.engine_processes():
-            os.kill(process.pid, signal.SIGKILL)
-
-
-def free_port() -> int:
-    from rig_runtime.service import free_port as found
-
-    return found()
+        service.end()
 
 
 @pytest.fixture

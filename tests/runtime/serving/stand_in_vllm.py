@@ -158,7 +158,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    MANNERS.update(json.loads((MODEL / "manners.json").read_text()))
+    if (MODEL / "manners.json").exists():
+        MANNERS.update(json.loads((MODEL / "manners.json").read_text()))
     with (MODEL / "starts").open("a") as starts:
         starts.write(f"{os.getpid()}\n")
     for line in MANNERS["say"]:

@@ -399,7 +399,7 @@ def test_only_one_service_a_directory(make_service: Any) -> None:
 @pytest.mark.parametrize(
     ("rig", "change", "status", "said"),
     [
-        ("no-cards.json", ("", ""), 3, ""),
+        ("no-cards.json", ('"cpu"', '"cuda"'), 3, "card"),
         ("reference.json", ('/venv"', '/nothing"'), 1, "vLLM is needed"),
         ("reference.json", ("[engines.vllm]", "[engines.none]"), 2, "engines.none"),
         ("reference.json", ('/model"', '/missing"'), 2, "missing"),
@@ -425,7 +425,7 @@ def test_what_is_missing_is_said_before_anything_starts(
 ) -> None:
     (tmp_path / "keys").write_text(f"a {'0' * 64}\n")
     service = make_service()
-    text = service.config.read_text().replace(*change) if change[0] else service.config.read_text()
+    text = service.config.read_text().replace(*change)
     service.config.write_text(text.replace('"K"', f'"{tmp_path}/keys"'))
     done = serve_once("--config", str(service.config), "--rig", str(rigs / rig))
     assert done.returncode == status, done.stderr
