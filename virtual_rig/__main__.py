@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: Command = arguments.run
     try:
+        if command is not _mirror:
+            api.require_root()
         return command(arguments)
     except VirtualRigError as error:
         if getattr(arguments, "json", False):

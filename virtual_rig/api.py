@@ -23,7 +23,7 @@ from virtual_rig.nvml import build
 _UP_SECONDS = 900.0
 """Also for a first base image over a slow line."""
 _SSH_SECONDS = 120.0
-_OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private")
+_DETACHED = ("setsid", "--fork", "unshare", "--mount", "--propagation", "private")
 _PROGRAMS = ("systemd-nspawn", "mmdebstrap", "ip", "nft", "ssh", "ssh-keygen", "nsenter", "unshare")
 
 
@@ -74,16 +74,18 @@ def up(name: str, *, suite: str = "bookworm", cards: Path | None = None) -> Box:
         there = record.read(folder)
         if there and there.alive() and there.phase in ("running", "off"):
             _switch_on(there)
-            return _wait(folder, None)
+            return _wait(folder)
         # Also one that starts: whoever wanted it would hold the lock, so nobody has used it.
         _remove(folder)
         _create(folder, suite, wanted)
-        return _wait(folder, _start(folder))
+        _start(folder)
+        return _wait(folder)
 
 
 def down(name: str) -> bool:
     """Remove the box, living or dead, and all that belongs to it; False where there was none."""
     folder = record.folder_of(name)
+    require_root()
     with locked(paths.locks() / paths.unique(folder)):
         there = folder.is_dir()
         _remove(folder)
@@ -105,6 +107,16 @@ def phase_of(folder: Path) -> record.Phase:
     return there.phase if there and there.alive() else "dead"
 
 
+def require_root() -> None:
+    """Raise where this is not root: every box is made of what only root may make and see."""
+    if os.geteuid() != 0:
+        raise VirtualRigError(
+            "A virtual rig makes namespaces and mounts, which only root may",
+            found=f"this is user {os.geteuid()}",
+            how="Run the same command with: sudo",
+        )
+
+
 def _check(suite: str) -> None:
     """All that this machine must have, before anything is made."""
     if suite not in SUITES:
@@ -112,12 +124,7 @@ def _check(suite: str) -> None:
             f"A virtual rig can be one of these Debian suites: {', '.join(SUITES)}",
             found=f"{suite!r} was asked for",
         )
-    if os.geteuid() != 0:
-        raise VirtualRigError(
-            "A virtual rig makes namespaces and mounts, which only root may",
-            found=f"this is user {os.geteuid()}",
-            how="Run the same command with: sudo",
-        )
+    require_root()
     require(*_PROGRAMS)
     container.check_kernel()
     check_room(paths.state(), NEEDED_BYTES)
@@ -143,26 +150,25 @@ def _create(folder: Path, suite: str, cards: scenario.Scenario) -> None:
     scenario.write(folder / "scenario.json", cards)
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
-    """The supervisor, in its own session and mount namespace."""
+def _start(folder: Path) -> None:
+    """The supervisor, in its own session and mount namespace, and nobody's child."""
     own = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH"))))
     with open(folder / "supervisor.log", "ab") as log:
-        return subprocess.Popen(
-            [*_OWN_MOUNTS, sys.executable, "-m", "virtual_rig.supervisor", str(folder)],
+        subprocess.run(
+            [*_DETACHED, sys.executable, "-m", "virtual_rig.supervisor", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
             cwd="/",
             env={**os.environ, "PYTHONPATH": path},
+            check=True,
         )
 
 
-def _wait(folder: Path, supervisor: subprocess.Popen[bytes] | None) -> Box:
+def _wait(folder: Path) -> Box:
     """Until the box answers; the supervisor's own error where it gives up."""
-    there = _await_running(folder, supervisor)
-    box = _box(folder, there)
+    box = _box(folder, _await_running(folder))
     deadline = time.monotonic() + _SSH_SECONDS
     while not _answers(box):
         if time.monotonic() > deadline or phase_of(folder) != "running":
@@ -171,17 +177,16 @@ def _wait(folder: Path, supervisor: subprocess.Popen[bytes] | None) -> Box:
     return box
 
 
-def _await_running(folder: Path, supervisor: subprocess.Popen[bytes] | None) -> record.Record:
+def _await_running(folder: Path) -> record.Record:
     deadline = time.monotonic() + _UP_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and record.processes_naming(folder):
         there = record.read(folder)
-        if there and there.phase == "failed" and there.error:
-            raise VirtualRigError(**there.error)
         if there and there.phase == "running" and there.alive():
             return there
-        if supervisor is not None and supervisor.poll() is not None:
-            break
-        time.sleep(0.05)
+        time.sleep(0.1)
+    there = record.read(folder)
+    if there and there.phase == "failed" and there.error:
+        raise VirtualRigError(**there.error)
     raise VirtualRigError(
         f"The supervisor of {folder.name} must bring the box up",
         found=_tail(folder / "supervisor.log") or f"it was not done after {_UP_SECONDS:g} s",

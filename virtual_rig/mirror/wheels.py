@@ -9,7 +9,7 @@ from pathlib import Path
 
 from virtual_rig import paths
 from virtual_rig.base import locked
-from virtual_rig.errors import VirtualRigError
+from virtual_rig.errors import BadInput, VirtualRigError
 
 
 def folder() -> Path:
@@ -22,7 +22,10 @@ def add_wheels(requirements: Path, python_version: str = "3.11") -> Path:
 
     Done once for each content of the file; the wheels stay for the next box.
     """
-    text = requirements.read_bytes()
+    try:
+        text = requirements.read_bytes()
+    except OSError as error:
+        raise BadInput("The requirements file must be readable", found=str(error)) from error
     digest = hashlib.sha256(text + python_version.encode()).hexdigest()[:16]
     house = folder()
     done = house.parent / ".wheels-done" / digest
