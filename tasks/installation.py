@@ -24,6 +24,15 @@ KEYS = "/etc/rig-runtime/api-keys"
 CHECKER = Path(sys.executable).parent / "rig-runtime"
 
 
+# python3-venv makes the first environment; vLLM's CPU build loads libnuma, and the CUDA build's
+# Triton compiles its launchers on the rig.
+PACKAGES = ("python3-venv",)
+ENGINE_PACKAGES: Mapping[VllmBuild, tuple[str, ...]] = {
+    "cpu": ("libnuma1",),
+    "cuda": ("gcc", "libc6-dev", "python3-dev"),
+}
+
+
 @dataclass(frozen=True)
 class Installation:
     """Everything that the running service depends on; its digest is stamped into the service."""
@@ -33,6 +42,7 @@ class Installation:
     vllm: Environment | None
     config: str
     key_line: str
+    packages: tuple[str, ...] = PACKAGES
     tiny_models: tuple[str, ...] = ()
 
     @property
@@ -43,7 +53,8 @@ class Installation:
     @property
     def digest(self) -> str:
         """Sixteen hex digits over configuration, keys, environments and the unit."""
-        total = hashlib.sha256(self.config.encode() + self.key_line.encode())
+        texts = (self.config, self.key_line, *self.packages)
+        total = hashlib.sha256("\0".join(texts).encode())
         for environment in (self.runtime, self.vllm):
             total.update((environment.digest if environment else "none").encode())
         total.update(render("rig-runtime.service", digest="").encode())
@@ -66,6 +77,7 @@ def install_plan(
         vllm=vllm_environment(build, python, wishes.mirror_url) if build and python else None,
         config=config,
         key_line=key_line(api_key(keys)),
+        packages=(*PACKAGES, *(ENGINE_PACKAGES[build] if build else ())),
         tiny_models=tuple(model.path for model in wishes.models if model.tiny),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import FactBase, QuoteString, StringCommand, operation
 from pyinfra.facts.apt import noninteractive_apt
+from pyinfra.facts.deb import DebPackages
 from pyinfra.facts.files import File
 
 from tasks.commands import Commands
@@ -70,4 +71,19 @@ def driver_packages(packages: list[str], branch: int) -> Commands:
             "install --no-install-recommends --allow-change-held-packages --allow-downgrades"
         ),
         *(QuoteString(name) for name in packages),
+    )
+
+
+@operation()
+def system_packages(packages: list[str]) -> Commands:
+    """Packages of the distribution, installed from fresh lists where any is missing."""
+    installed = host.get_fact(DebPackages)
+    missing = [name for name in packages if name not in installed]
+    if not missing:
+        host.noop("the system's packages are installed")
+        return
+    yield StringCommand("apt-get update")
+    yield StringCommand(
+        noninteractive_apt("install --no-install-recommends"),
+        *(QuoteString(name) for name in missing),
     )

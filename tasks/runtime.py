@@ -7,11 +7,12 @@ from io import BytesIO
 from pyinfra import host
 from pyinfra.api import QuoteString, StringCommand, deploy, operation
 from pyinfra.facts.files import File
-from pyinfra.operations import apt, files, server
+from pyinfra.operations import files, server
 
 from tasks.commands import Commands
 from tasks.environments import Environment, environment_current
 from tasks.installation import CONFIG, KEYS, Installation
+from tasks.package_source import system_packages
 from tasks.service_facts import PROGRAM, UNIT, Gpus, Service, Status
 from tasks.templates import written
 
@@ -24,7 +25,9 @@ def engines(installation: Installation | None) -> None:
     """uv, and vLLM in an environment of its own."""
     if installation is None:
         return
-    apt.packages(name="Python for the environments", packages=["python3-venv"], update=False)
+    system_packages(
+        name="What the engines need of the system", packages=list(installation.packages)
+    )
     _environment(installation.tools, "The tool that makes environments")
     if installation.vllm:
         _environment(installation.vllm, "vLLM")
@@ -101,7 +104,9 @@ def tiny_model(path: str) -> Commands:
 
 @operation()
 def service_current(digest: str) -> Commands:
-    """Enabled, started, and restarted where it runs from something else or on other cards."""
+    """Enabled, started, and restarted where it runs from something older, or could do better now:
+    on other cards than it planned with, or after a model failed for good.
+    """
     state = host.get_fact(Service)
     if state["needs_reload"] or not state["enabled"]:
         yield StringCommand("systemctl daemon-reload")
@@ -109,13 +114,15 @@ def service_current(digest: str) -> Commands:
         yield StringCommand("systemctl enable", UNIT)
     if not state["active"]:
         yield StringCommand("systemctl reset-failed", UNIT, "2>/dev/null; systemctl start", UNIT)
-    elif state["running_digest"] != digest or _on_other_cards():
+    elif state["running_digest"] != digest or _is_outdated():
         yield StringCommand("systemctl restart", UNIT)
 
 
-def _on_other_cards() -> bool:
-    """Whether the running service planned with other cards than NVML shows now."""
+def _is_outdated() -> bool:
+    """Whether the running service planned with other cards than NVML shows, or gave a model up."""
     status, gpus = host.get_fact(Status), host.get_fact(Gpus)["gpus"]
-    if status is None or gpus is None or not status.get("cards"):
+    if status is None:
         return False
-    return {card["uuid"] for card in status["cards"]} != {gpu["uuid"] for gpu in gpus}
+    planned = {card["uuid"] for card in status["cards"]}
+    on_other_cards = bool(planned) and gpus is not None and planned != {gpu["uuid"] for gpu in gpus}
+    return on_other_cards or any(model["phase"] == "failed" for model in status["models"])

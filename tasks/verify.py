@@ -84,6 +84,7 @@ def service_verified(digest: str) -> Commands:
             ("it is not enabled", state["enabled"]),
             ("it runs from an older installation", state["running_digest"] == digest),
             (f"its gateway does not answer on {address}", answers),
+            *((f"{model['name']}: {model['reason']}", False) for model in _failed(status)),
         )
         if not is_right
     ]
@@ -97,6 +98,11 @@ def service_verified(digest: str) -> Commands:
         )
         return
     say(f"the gateway answers on {address}")
+
+
+def _failed(status: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The models that were given up; one that is still loading is not among them."""
+    return [model for model in (status or {}).get("models", []) if model["phase"] == "failed"]
 
 
 @operation()
