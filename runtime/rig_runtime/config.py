@@ -96,8 +96,9 @@ class Config(_Section):
     rig: RigConfig = RigConfig()
     engines: EnginesConfig = EnginesConfig()
     models: tuple[ModelConfig, ...] = ()
-    state_directory: Path = Path("/var/lib/rig-runtime")
-    runtime_directory: Path = Path("/run/rig-runtime")
+    state_directory: Path = Field(
+        Path("/var/lib/rig-runtime"), description="caches, and a directory for each running engine"
+    )
 
 
 def load(path: Path | None = None, *, check_paths: bool = True) -> Config:
@@ -197,7 +198,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'models: two models have the name "{name}"; names must differ'
     for number, model in enumerate(config.models):
-        if model.engine and getattr(config.engines, model.engine) is None:
+        if model.engine and getattr(config.engines, model.engine, None) is None:
             yield (
                 f'models[{number}].engine = "{model.engine}": there is no section '
                 f"[engines.{model.engine}], so that engine is not installed"

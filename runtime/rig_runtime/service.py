@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from rig_runtime import engines, models
@@ -28,7 +27,9 @@ from rig_runtime.lifecycle import Life, Phase
 from rig_runtime.plan import nothing_fits, plan_model
 from rig_runtime.plan_types import Plan
 from rig_runtime.process import EngineProcess, own_directory, sweep
-from rig_runtime.scheduler import Limits, Scheduler, ServedModel, beside
+from rig_runtime.scheduler import Scheduler, beside
+from rig_runtime.served import Limits
+from rig_runtime.status import status_of
 from rig_runtime.units import KIB
 
 log = logging.getLogger("rig_runtime.service")
@@ -51,7 +52,7 @@ class Listeners:
 @contextlib.contextmanager
 def listeners(config: Config) -> Iterator[Listeners]:
     """Take the lock and both sockets. Raises BadInput where another service has them."""
-    with _only_service(config.runtime_directory), contextlib.ExitStack() as stack:
+    with _only_service(config.state_directory), contextlib.ExitStack() as stack:
         gateway = stack.enter_context(bind(config.gateway.host, config.gateway.port))
         stack.callback(config.gateway.control_socket.unlink, missing_ok=True)
         yield Listeners(gateway, stack.enter_context(bind_unix(config.gateway.control_socket)))
@@ -67,7 +68,7 @@ def _only_service(directory: Path) -> Iterator[None]:
         raise BadInput(
             f"The directory {directory} must be writable.",
             found=error.strerror or str(error),
-            how="Set runtime_directory to one that this user may write.",
+            how="Set state_directory to one that this user may write.",
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,7 +76,7 @@ def _only_service(directory: Path) -> Iterator[None]:
         raise BadInput(
             f"Only one rig-runtime may serve from {directory}.",
             found="Another one does.",
-            how="`rig-runtime status` shows it; or set runtime_directory to another place.",
+            how="`rig-runtime status` shows it; or set state_directory to another place.",
         ) from error
     try:
         yield
@@ -121,7 +122,7 @@ class World:
 
     async def process(self, model: ModelConfig, plan: Plan) -> EngineProcess:
         engine = engines.for_name(plan.engine, self._config)
-        directory = own_directory(self._config.runtime_directory / "engines", model.name)
+        directory = own_directory(self._config.state_directory / "engines", model.name)
         spec = engine.launch(plan, model, port=free_port(), directory=directory)
         return EngineProcess(engine, spec, directory, say=_teller(model.name))
 
@@ -160,7 +161,7 @@ async def running(
 
     Raises RigError where no model can be planned.
     """
-    ended = await sweep(config.runtime_directory / "engines")
+    ended = await sweep(config.state_directory / "engines")
     if ended:
         log.warning("ended %d processes that a killed service had left", ended)
     gateway = config.gateway
@@ -186,72 +187,6 @@ async def running(
             yield scheduler
         finally:
             await scheduler.stop()
-
-
-def status_of(scheduler: Scheduler, *, address: str, since: float) -> dict[str, object]:
-    """What `rig-runtime status --json` prints."""
-    served = list(scheduler.models.values())
-    return {
-        "address": address,
-        "pid": os.getpid(),
-        "version": version("rig-runtime"),
-        "since": since,
-        "models": [_status_of_model(model) for model in served],
-        "cards": _status_of_cards(served),
-    }
-
-
-def _status_of_model(model: ServedModel) -> dict[str, object]:
-    process, plan = model.process, model.plan
-    is_alive = process is not None and model.life.phase in (Phase.STARTING, Phase.READY)
-    pids = process.pids() if process is not None and is_alive else []
-    return {
-        "name": model.config.name,
-        "phase": str(model.life.phase),
-        "since": model.life.since,
-        "reason": model.life.reason,
-        "failures": model.life.failures,
-        "progress": process.progress if process is not None else "",
-        "requests_running": model.in_flight,
-        "requests_waiting": model.queued,
-        "engine": plan.engine if plan else None,
-        "base_url": process.spec.base_url if process is not None and pids else None,
-        "pids": pids,
-        "ranks": _ranks(process, plan) if process is not None and plan and pids else [],
-        "plan": plan.model_dump(mode="json") if plan else None,
-    }
-
-
-def _ranks(process: EngineProcess, plan: Plan) -> list[dict[str, object]]:
-    """Each rank with its card and, where the engine names it, its process."""
-    names = {card.uuid: card.name for card in plan.cards}
-    pids = process.ranks()
-    cards: Sequence[str | None] = plan.gpu_set or [None] * plan.tensor_parallel_size
-    return [
-        {"rank": rank, "pid": pids.get(rank), "uuid": uuid, "card": names.get(uuid or "")}
-        for rank, uuid in enumerate(cards)
-    ]
-
-
-def _status_of_cards(served: Sequence[ServedModel]) -> list[dict[str, object]]:
-    """Every card of the latest plans, with the models on it."""
-    cards: dict[str, dict[str, object]] = {}
-    for model in served:
-        for verdict in model.plan.cards if model.plan else ():
-            card = cards.setdefault(
-                verdict.uuid,
-                {
-                    "uuid": verdict.uuid,
-                    "name": verdict.name,
-                    "bus_id": verdict.bus_id,
-                    "total_bytes": verdict.total_bytes,
-                    "models": [],
-                },
-            )
-            on_it = card["models"]
-            if verdict.verdict == "used" and isinstance(on_it, list):
-                on_it.append(model.config.name)
-    return list(cards.values())
 
 
 def free_port() -> int:

@@ -29,6 +29,7 @@ from rig_runtime.gateway.keys import Keys
 from rig_runtime.lifecycle import Phase
 from rig_runtime.scheduler import Scheduler
 from rig_runtime.service import World
+from rig_runtime.status import status_of
 
 MODEL = "selftest"
 QUESTION = "What is a rig of mismatched cards good for?"
@@ -83,7 +84,6 @@ def _config(arguments: argparse.Namespace, scratch: Path) -> Config:
             "gateway": gateway,
             "models": (model,),
             "state_directory": scratch / "state",
-            "runtime_directory": scratch / "run",
         }
     )
 
@@ -99,7 +99,7 @@ async def _serve_and_ask(
         async with aiohttp.ClientSession(listeners.address) as session:
             answer = await _ask(session)
             chunks = [chunk async for chunk in _ask_streamed(session)]
-        status = service.status_of(scheduler, address=listeners.address, since=time.time())
+        status = status_of(scheduler, address=listeners.address, since=time.time())
         return {
             "ready_seconds": round(ready_seconds, 1),
             "question": QUESTION,

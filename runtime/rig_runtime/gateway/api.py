@@ -15,7 +15,8 @@ from rig_runtime.gateway.forward import Forward
 from rig_runtime.gateway.front import REQUEST_INFO, Front, RequestInfo
 from rig_runtime.gateway.keys import Keys
 from rig_runtime.lifecycle import Phase
-from rig_runtime.scheduler import Refused, Scheduler, ServedModel
+from rig_runtime.scheduler import Scheduler
+from rig_runtime.served import Refused, ServedModel
 
 FORWARDED = ("/v1/chat/completions", "/v1/completions")
 

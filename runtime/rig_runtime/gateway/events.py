@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _DONE = b"data: [DONE]"
+_ERROR = b'data: {"error"'
 _MARKS = (b"\n\n", b"\r\n\r\n")
 
 
@@ -16,6 +17,8 @@ class WholeEvents:
     def __init__(self) -> None:
         self.is_complete = False
         """Whether the stream has said [DONE]."""
+        self.has_error = False
+        """Whether the engine itself has told of an error."""
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -24,7 +27,9 @@ class WholeEvents:
         ends = [data.rfind(mark) + len(mark) for mark in _MARKS if mark in data]
         end = max(ends, default=0)
         whole, self._rest = data[:end], data[end:]
-        # inside an event JSON escapes line ends, so these bytes at a line's start are no text
+        # inside an event JSON escapes line ends: these bytes at a line's start are no text
         if whole.rstrip().endswith(_DONE):
             self.is_complete = True
+        if whole.startswith(_ERROR) or b"\n" + _ERROR in whole:
+            self.has_error = True
         return whole

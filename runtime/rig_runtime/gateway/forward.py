@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from rig_runtime.gateway import errors
 from rig_runtime.gateway.events import WholeEvents
 from rig_runtime.gateway.front import REQUEST_INFO, RequestInfo
-from rig_runtime.scheduler import Lease, Refused, Scheduler, ServedModel
+from rig_runtime.scheduler import Scheduler
+from rig_runtime.served import Lease, Refused, ServedModel
 
 BODY_SECONDS = 60.0
 # below the 5 s after which vLLM's server closes an idle connection: none is used while it closes
@@ -153,7 +154,8 @@ class _Exchange:
                 await self._send_part(whole, more=True)
         if not events.is_complete:
             raise aiohttp.ClientPayloadError("the stream ended without its last event")
-        self._lease.has_served = True
+        self._lease.has_served = not events.has_error
+        self._info.error = "engine_error" if events.has_error else None
         await self._send_part(b"", more=False)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rig_runtime.gateway import errors
 from rig_runtime.gateway.keys import Keys
-from rig_runtime.scheduler import Refused
+from rig_runtime.served import Refused
 
 REQUEST_INFO = "rig.request"
 WITHOUT_KEY = frozenset({"/health", "/ready"})

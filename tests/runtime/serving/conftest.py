@@ -133,7 +133,9 @@ class Service:
         return found
 
     def engine_processes(self) -> list[procfs.Process]:
-        return procfs.members(session=None, directory=self.directory.resolve() / "run" / "engines")
+        return procfs.members(
+            session=None, directory=self.directory.resolve() / "state" / "engines"
+        )
 
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""
@@ -168,7 +170,6 @@ class Service:
         config.write_text(
             f"""
 state_directory = "{directory}/state"
-runtime_directory = "{directory}/run"
 [gateway]
 port = {chosen}
 control_socket = "{directory}/run/control.sock"

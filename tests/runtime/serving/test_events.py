@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +65,17 @@ def test_the_word_done_in_a_text_is_no_end() -> None:
     events = WholeEvents()
     events.feed(b'data: {"text": "data: [DONE]"}\n\n')
     assert not events.is_complete
+
+
+@pytest.mark.parametrize(
+    ("stream", "has_error"),
+    [
+        (b'data: {"error": {}}\n\n', True),
+        (b'data: {"a": 1}\n\ndata: {"error": {}}\n\ndata: [DONE]\n\n', True),
+        (b'data: {"text": "data: {\\"error\\""}\n\n', False),
+    ],
+)
+def test_an_engine_s_error_is_seen(stream: bytes, has_error: bool) -> None:
+    events = WholeEvents()
+    events.feed(stream)
+    assert events.has_error == has_error

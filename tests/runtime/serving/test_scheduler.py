@@ -17,7 +17,8 @@ from rig_runtime.lifecycle import Life, Phase
 from rig_runtime.models import ModelShape
 from rig_runtime.plan import Plan, PlanRequest, plan_model
 from rig_runtime.process import EngineProcess
-from rig_runtime.scheduler import Limits, Refused, Scheduler, beside
+from rig_runtime.scheduler import Scheduler, beside
+from rig_runtime.served import Limits, Refused
 from rig_runtime.tiny_model import make
 from rig_runtime.units import GIB
 
