@@ -192,6 +192,8 @@ class Vllm:
             return environment | {
                 "CUDA_VISIBLE_DEVICES": "",
                 "VLLM_CPU_CI_ENV": "1",
+                # --enforce-eager leaves a few compiled functions, which need a C++ compiler
+                "TORCH_COMPILE_DISABLE": "1",
                 "VLLM_CPU_OMP_THREADS_BIND": "|".join(core_sets(cores, ranks)),
             }
         if plan.layer_partition is not None:
