@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
+from pyinfra.operations import files
 
 from tasks.commands import Commands
 from tasks.facts import Environments
@@ -132,11 +134,14 @@ def environment_script(environment: Environment) -> str:
 
 @operation()
 def environment_current(environment: Environment) -> Commands:
-    """The environment is complete and in use; the files it is made of are there already."""
+    """The environment is complete and in use; what it is made of is sent only if it is not."""
     state = host.get_fact(Environments, names=[environment.name])[environment.name]
     digest = environment.digest
     if state["current"] == digest and digest in state["complete"]:
         host.noop(f"{environment.name} {digest} is in use")
         return
+    put: Callable[..., Commands] = files.put._inner
+    for filename, content in environment.contents:
+        yield from put(src=BytesIO(content), dest=str(environment.uploads / filename), mode="644")
     script = tools_script if environment.name == TOOLS else environment_script
     yield StringCommand(script(environment))

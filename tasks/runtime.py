@@ -10,7 +10,7 @@ from pyinfra.facts.files import File
 from pyinfra.operations import files, server
 
 from tasks.commands import Commands
-from tasks.environments import Environment, environment_current
+from tasks.environments import environment_current
 from tasks.installation import CONFIG, KEYS, Installation
 from tasks.package_source import system_packages
 from tasks.service_facts import PROGRAM, UNIT, Gpus, Service, Status
@@ -28,20 +28,9 @@ def engines(installation: Installation | None) -> None:
     system_packages(
         name="What the engines need of the system", packages=list(installation.packages)
     )
-    _environment(installation.tools, "The tool that makes environments")
+    environment_current(name="uv, which makes environments", environment=installation.tools)
     if installation.vllm:
-        _environment(installation.vllm, "vLLM")
-
-
-def _environment(environment: Environment, title: str) -> None:
-    for filename, content in environment.contents:
-        files.put(
-            name=f"{title}: {filename}",
-            src=BytesIO(content),
-            dest=str(environment.uploads / filename),
-            mode="644",
-        )
-    environment_current(name=title, environment=environment)
+        environment_current(name="vLLM", environment=installation.vllm)
 
 
 @deploy("Runtime")
@@ -52,7 +41,7 @@ def runtime(installation: Installation | None) -> None:
     """
     if installation is None:
         return
-    _environment(installation.runtime, "rig-runtime")
+    environment_current(name="rig-runtime", environment=installation.runtime)
     files.link(name="rig-runtime on the path", path=COMMAND_LINK, target=PROGRAM)
     server.user(
         name="Its own user",
