@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -55,16 +57,16 @@ async def ask(control_socket: Path) -> dict[str, Any]:
         ):
             status: dict[str, Any] = await response.json()
             return status
-    except PermissionError as error:
-        raise _not_allowed(control_socket) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        if isinstance(error, aiohttp.ClientOSError) and error.errno == 13:
+        number = getattr(error, "errno", None)
+        if number == errno.EACCES:
             raise _not_allowed(control_socket) from error
+        found = os.strerror(number).lower() if number else type(error).__name__
         raise CheckFailed(
             "The service must run to tell its status.",
-            found=f"Nothing answers on {control_socket}: {error}.",
-            how="`systemctl status rig-runtime`, `journalctl -u rig-runtime`; "
-            "start it with `systemctl start rig-runtime`.",
+            found=f"Nothing answers on {control_socket} ({found}).",
+            how="`systemctl status rig-runtime` and `journalctl -u rig-runtime` say why; "
+            "`systemctl start rig-runtime` starts it.",
         ) from error
 
 

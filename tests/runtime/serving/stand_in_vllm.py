@@ -76,6 +76,7 @@ def held_by_workers() -> list[str]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     probes = 0
 
     def log_message(self, *_: object) -> None:
