@@ -15,13 +15,11 @@ With no host named, it is the virtual rig on this machine, which `./rig up` brin
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import virtual_rig
+from tasks.hosts import HostEntry, checked
 
-rigs: list[str | tuple[str, dict[str, Any]]] = [
-    name for name in os.environ.get("RIG_HOSTS", "").split(",") if name
-]
+rigs: list[HostEntry] = [name for name in os.environ.get("RIG_HOSTS", "").split(",") if name]
 
 if not rigs and (_box := virtual_rig.find("rig")):
     _name, _data = _box.pyinfra_host()
@@ -33,3 +31,5 @@ if not rigs and (_box := virtual_rig.find("rig")):
         "tensor_parallel_size": 2,
     }
     rigs = [(_name, {**_data, "models": [_tiny]})]
+
+rigs = checked(rigs)

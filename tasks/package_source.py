@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pyinfra import host
 from pyinfra.api import FactBase, QuoteString, StringCommand, operation
 from pyinfra.facts.apt import noninteractive_apt
@@ -48,28 +50,40 @@ def keyring(address: str, path: str) -> Commands:
     yield StringCommand("chmod 644", part, "&& mv", part, QuoteString(path))
 
 
+# The version of a package that belongs to a driver branch: 580.95.05-1, 535.261.03-1~deb12u1.
+_BRANCH = re.compile(r"(\d{3})\.\d+")
+
+
 def packages_missing(packages: list[str], installed: dict[str, str], branch: int) -> list[str]:
-    """Packages that are not installed, and a module package of another branch."""
-    return [
-        name
-        for name in packages
-        if name not in installed
-        or ("dkms" in name and not installed[name].startswith(f"{branch}."))
-    ]
+    """Packages that are not installed, and those of another branch."""
+    foreign = packages_of_other_branches(installed, branch)
+    return [name for name in packages if name not in installed or name in foreign]
+
+
+def packages_of_other_branches(installed: dict[str, str], branch: int) -> list[str]:
+    """Installed driver packages of another branch than the wanted one.
+
+    Another source may have other packages, which conflict with these. What is versioned by other
+    rules, such as nvidia-modprobe's helpers, belongs to no branch.
+    """
+    found = {name: _BRANCH.match(version) for name, version in installed.items()}
+    return sorted(name for name, match in found.items() if match and int(match[1]) != branch)
 
 
 @operation()
 def driver_packages(packages: list[str], branch: int) -> Commands:
-    """Install the driver's packages from fresh lists, whatever was held before."""
-    missing = packages_missing(packages, host.get_fact(Driver)["packages"], branch)
-    if not missing:
+    """Install the driver's packages from fresh lists; those of another branch leave first."""
+    installed = host.get_fact(Driver)["packages"]
+    if not packages_missing(packages, installed, branch):
         host.noop("the driver's packages are installed")
         return
     yield StringCommand("apt-get update")
+    if foreign := packages_of_other_branches(installed, branch):
+        names = [QuoteString(name) for name in foreign]
+        yield StringCommand("apt-mark unhold", *names)
+        yield StringCommand(noninteractive_apt("purge --autoremove"), *names)
     yield StringCommand(
-        noninteractive_apt(
-            "install --no-install-recommends --allow-change-held-packages --allow-downgrades"
-        ),
+        noninteractive_apt("install --no-install-recommends --allow-change-held-packages"),
         *(QuoteString(name) for name in packages),
     )
 
