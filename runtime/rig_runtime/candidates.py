@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 
-from rig_runtime import memory, parallel, speed
+from rig_runtime import speed
+from rig_runtime.engine_rules import RULES, EngineRules
 from rig_runtime.gpus import Gpu, Rig, usable
-from rig_runtime.memory import Load, Split
+from rig_runtime.memory import Load, Needs, Split
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.parallel import Reason
-from rig_runtime.plan_types import PlanRequest, RankMemory
-from rig_runtime.vllm_cache import BLOCK_TOKENS, Pool
+from rig_runtime.partition import balanced_partition
+from rig_runtime.plan_types import KvCacheDtype, PlanRequest, RankMemory
+from rig_runtime.speed import LinkTable
 
 MAX_CARDS_IN_SET = 8
-BATCHED_TOKENS = 2048
-"""vLLM's default for a server on cards below 70 GiB, stated so that the plan's figures hold."""
 
 CONTEXT_GOAL_TOKENS = 16384
 """Without a wish, a context beyond this is no reason to take more or slower cards."""
@@ -44,7 +44,7 @@ class Wish:
     goal_tokens: int
     least_tokens: int
     sequences: int
-    kv_cache_dtype: str
+    kv_cache_dtype: KvCacheDtype
 
     @staticmethod
     def of(shape: ModelShape, request: PlanRequest) -> Wish:
@@ -54,23 +54,24 @@ class Wish:
         least = min(longest, LEAST_CONTEXT_TOKENS) if wanted is None else wanted
         return Wish(goal, least, request.sequences, request.kv_cache_dtype)
 
-    def load(self, context_tokens: int) -> Load:
-        return Load(context_tokens, self.sequences, self.kv_cache_dtype, BATCHED_TOKENS)
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """One split on one set of cards (in rank order), and how it was judged."""
+    """One engine and split on one set of cards (in rank order), and how it was judged.
 
+    What only some candidates are asked for is computed when they are.
+    """
+
+    rules: EngineRules
     split: Split
     gpus: tuple[Gpu, ...]
     reasons: tuple[Reason, ...] = ()
     max_context_tokens: int = 0
     context_tokens: int = 0
-    ranks: tuple[RankMemory, ...] = ()
-    lacking_bytes: tuple[int, ...] = ()
-    """For each rank what the wish needs beyond what its card has; 0 where it fits."""
-    decode_tokens_per_second: float | None = None
+    wanted_tokens: int = 0
+    rooms: tuple[int, ...] = ()
+    needs: Needs | None = None
+    links: LinkTable | None = None
 
     @property
     def legal(self) -> bool:
@@ -79,6 +80,30 @@ class Candidate:
     @property
     def fits(self) -> bool:
         return self.legal and self.context_tokens > 0
+
+    @cached_property
+    def ranks(self) -> tuple[RankMemory, ...]:
+        """What each rank needs for the context, or for the least that was wished for."""
+        if self.needs is None:
+            return ()
+        stages = self.needs.ranks(self.split.partition, self.context_tokens or self.wanted_tokens)
+        return tuple(stage for stage in stages for _ in range(self.split.tensor))
+
+    @cached_property
+    def lacking_bytes(self) -> tuple[int, ...]:
+        """For each rank what it needs beyond what its card has; 0 where it fits."""
+        pairs = zip(self.ranks, self.rooms, strict=True)
+        return tuple(max(0, rank.total_bytes - room) for rank, room in pairs)
+
+    @cached_property
+    def decode_tokens_per_second(self) -> float | None:
+        """Expected speed of one sequence; None where it does not fit or a card does not say."""
+        if self.needs is None or self.links is None or not self.fits:
+            return None
+        read = self.needs.read_bytes(self.split.partition, self.context_tokens)
+        return speed.decode_tokens_per_second(
+            self.rules.shape, self.split, self.gpus, self.links, read
+        )
 
     @property
     def uuids(self) -> tuple[str, ...]:
@@ -104,10 +129,21 @@ class Search:
         return Wish.of(self.shape, self.request)
 
     @cached_property
+    def engines(self) -> tuple[EngineRules, ...]:
+        """The engines that may be used: the one that was asked for, or all that are installed."""
+        request = self.request
+        names = request.engines if request.engine is None else (request.engine,)
+        return tuple(RULES[name](self.shape) for name in names)
+
+    @cached_property
     def room(self) -> dict[str, int]:
         """Usable bytes by UUID."""
         margin = self.request.margin_bytes
         return {gpu.uuid: usable(gpu, margin).usable_bytes for gpu in self.rig.gpus}
+
+    @cached_property
+    def links(self) -> LinkTable:
+        return speed.link_table(self.rig)
 
     @cached_property
     def cards(self) -> tuple[Gpu, ...]:
@@ -115,13 +151,18 @@ class Search:
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(self._all())
+        return tuple(candidate for rules in self.engines for candidate in self._of_engine(rules))
 
     @cached_property
     def best(self) -> Candidate | None:
         """The best candidate that fits."""
         fitting = [candidate for candidate in self.candidates if candidate.fits]
         return min(fitting, key=self.rank_key, default=None)
+
+    @property
+    def longest(self) -> int:
+        """The longest context of any legal candidate, whether or not it is what was wished for."""
+        return max((c.max_context_tokens for c in self.candidates if c.legal), default=0)
 
     def rank_key(self, candidate: Candidate) -> tuple[float, ...]:
         """Smaller is better: what was asked for, then speed, then fewer cards, then watts.
@@ -138,97 +179,120 @@ class Search:
             sum(self.room[uuid] for uuid in candidate.uuids),
         )
 
-    def _all(self) -> Iterator[Candidate]:
+    def _of_engine(self, rules: EngineRules) -> Iterator[Candidate]:
+        against = rules.model_reasons(self.request.kv_cache_dtype)
+        if against:
+            yield from (Candidate(rules, self._whole(), (gpu,), against) for gpu in self.cards)
+            return
         most = min(len(self.cards), MAX_CARDS_IN_SET)
         for count in range(1, most + 1):
-            for split in self._splits(count):
-                yield from self._on_every_set(split)
+            for tensor, stages in rules.grids(count):
+                yield from _Grid(self, rules, tensor, stages).candidates()
 
-    def _splits(self, count: int) -> Iterator[Split]:
-        yield Split(count, (self.shape.num_hidden_layers,))
+    def _whole(self) -> Split:
+        return Split(1, (self.shape.num_hidden_layers,))
 
-    def _on_every_set(self, split: Split) -> Iterator[Candidate]:
-        reasons = self._split_reasons(split)
-        needs = RankNeeds.of(self.shape, split, self.wish)
-        for cards in combinations(self.cards, split.ranks):
-            ordered = tuple(sorted(cards, key=_rank_order))
-            against = (*reasons, *self._set_reasons(ordered))
-            if against:
-                yield Candidate(split, ordered, against)
-            else:
-                yield self._judge(split, ordered, needs)
-
-    def _split_reasons(self, split: Split) -> tuple[Reason, ...]:
+    def grid_reasons(self, rules: EngineRules, tensor: int, stages: int) -> tuple[Reason, ...]:
         asked = self.request.tensor_parallel_size
-        if asked is not None and split.tensor != asked:
+        if asked is not None and tensor != asked:
             return (Reason("not_asked_for", f"tensor parallel size {asked} was asked for"),)
-        return parallel.tensor_parallel_reasons(self.shape, split.tensor)
-
-    def _set_reasons(self, gpus: Sequence[Gpu]) -> tuple[Reason, ...]:
-        dtype = self.request.kv_cache_dtype
-        single = (r for gpu in gpus for r in parallel.card_reasons(self.shape, gpu, dtype))
-        return (*single, *parallel.group_reasons(gpus))
-
-    def _judge(self, split: Split, gpus: tuple[Gpu, ...], needs: RankNeeds) -> Candidate:
-        rooms = [self.room[gpu.uuid] for gpu in gpus]
-        longest = min(
-            needs.most_tokens(rank // split.tensor, room) for rank, room in enumerate(rooms)
-        )
-        longest = min(longest, self.shape.max_position_embeddings)
-        enough = longest >= self.wish.least_tokens
-        context = min(longest, self.wish.goal_tokens) if enough else 0
-        ranks = needs.ranks(context or self.wish.least_tokens)
-        pace = None
-        if enough:
-            load = self.wish.load(context)
-            pace = speed.decode_tokens_per_second(self.shape, split, gpus, self.rig, load)
-        return Candidate(
-            split=split,
-            gpus=gpus,
-            max_context_tokens=longest,
-            context_tokens=context,
-            ranks=ranks,
-            lacking_bytes=tuple(
-                max(0, rank.total_bytes - room) for rank, room in zip(ranks, rooms, strict=True)
-            ),
-            decode_tokens_per_second=pace,
-        )
+        return rules.split_reasons(tensor, stages)
 
 
 @dataclass(frozen=True)
-class RankNeeds:
-    """What the ranks of one split need, as a function of the context."""
+class _Grid:
+    """All sets of cards for one engine with one tensor size and one number of stages."""
 
-    shape: ModelShape
-    split: Split
-    wish: Wish
-    constant_bytes: tuple[int, ...]
-    """Of each stage, without the KV cache."""
-    pools: tuple[Pool, ...]
+    search: Search
+    rules: EngineRules
+    tensor: int
+    stages: int
 
-    @staticmethod
-    def of(shape: ModelShape, split: Split, wish: Wish) -> RankNeeds:
-        load = wish.load(BLOCK_TOKENS)
-        constants = tuple(
-            rank.total_bytes - rank.kv_cache_bytes - rank.state_bytes
-            for rank in memory.stage_memory(shape, split, load)
+    def candidates(self) -> Iterator[Candidate]:
+        search = self.search
+        reasons = search.grid_reasons(self.rules, self.tensor, self.stages)
+        for cards in combinations(search.cards, self.tensor * self.stages):
+            ordered = self._in_rank_order(cards)
+            against = (*reasons, *self._set_reasons(ordered))
+            if against:
+                yield Candidate(self.rules, self._even(), ordered, against)
+            else:
+                yield self._judge(ordered)
+
+    def _in_rank_order(self, cards: Sequence[Gpu]) -> tuple[Gpu, ...]:
+        """The oldest card first: vLLM asks its first device what all of them can do. With tensor
+        parallel stages, cards of like room share a stage."""
+        if self.tensor > 1 and self.stages > 1:
+            room = self.search.room
+            return tuple(sorted(cards, key=lambda gpu: (_age(gpu), room[gpu.uuid], gpu.bus_id)))
+        return tuple(sorted(cards, key=lambda gpu: (_age(gpu), gpu.bus_id, gpu.uuid)))
+
+    def _set_reasons(self, gpus: Sequence[Gpu]) -> Iterator[Reason]:
+        dtype = self.search.request.kv_cache_dtype
+        for gpu in gpus:
+            yield from self.rules.card_reasons(gpu, dtype)
+        yield from self.rules.group_reasons(gpus)
+
+    def _even(self) -> Split:
+        count = self.search.shape.num_hidden_layers
+        base, rest = divmod(count, self.stages)
+        return Split(self.tensor, tuple(base + (i < rest) for i in range(self.stages)))
+
+    @cached_property
+    def _needs(self) -> Needs:
+        wish = self.search.wish
+        load = Load(
+            wish.goal_tokens, wish.sequences, wish.kv_cache_dtype, self.rules.batched_tokens
         )
-        return RankNeeds(shape, split, wish, constants, memory.pools_of(shape, split, load))
+        return self.rules.needs(self.tensor, self.stages, load)
 
-    def most_tokens(self, stage: int, room_bytes: int) -> int:
-        """The longest context for which a rank of this stage fits into that room."""
-        left = room_bytes - self.constant_bytes[stage]
-        longest = self.shape.max_position_embeddings
-        return self.pools[stage].most_tokens(left, self.wish.sequences, longest)
+    @cached_property
+    def _layer_costs(self) -> tuple[tuple[list[int], list[int]], ...]:
+        """What layers cost and what is beside them, for the goal and for the least context."""
+        wish = self.search.wish
+        contexts = dict.fromkeys((wish.goal_tokens, wish.least_tokens))
+        return tuple(
+            (self._needs.layer_bytes(tokens), self._needs.beside_layers(tokens))
+            for tokens in contexts
+        )
 
-    def ranks(self, context_tokens: int) -> tuple[RankMemory, ...]:
-        needs = memory.stage_memory(self.shape, self.split, self.wish.load(context_tokens))
-        return tuple(need for need in needs for _ in range(self.split.tensor))
+    def _split(self, rooms: Sequence[int]) -> Split:
+        """The layers of each stage: by each card's own room, for the goal or the least context."""
+        if self.stages == 1:
+            return Split(self.tensor, (self.search.shape.num_hidden_layers,))
+        for layers, beside in self._layer_costs:
+            left = [room - besides for room, besides in zip(rooms, beside, strict=True)]
+            partition = balanced_partition(layers, left)
+            if partition is not None:
+                return Split(self.tensor, partition)
+        return self._even()
+
+    def _judge(self, gpus: tuple[Gpu, ...]) -> Candidate:
+        search = self.search
+        room = [search.room[gpu.uuid] for gpu in gpus]
+        smallest = [
+            min(room[stage * self.tensor : (stage + 1) * self.tensor])
+            for stage in range(self.stages)
+        ]
+        split = self._split(smallest)
+        longest = self._needs.most_tokens(split.partition, smallest)
+        enough = longest >= search.wish.least_tokens
+        return Candidate(
+            rules=self.rules,
+            split=split,
+            gpus=gpus,
+            max_context_tokens=longest,
+            context_tokens=min(longest, search.wish.goal_tokens) if enough else 0,
+            wanted_tokens=search.wish.least_tokens,
+            rooms=tuple(room),
+            needs=self._needs,
+            links=search.links,
+        )
 
 
-def _rank_order(gpu: Gpu) -> tuple[tuple[int, int], str, str]:
-    """The oldest card first: vLLM asks its first device what all of them can do."""
-    return (gpu.capability or (99, 0), gpu.bus_id, gpu.uuid)
+def _age(gpu: Gpu) -> tuple[int, int]:
+    """Smaller is older; an unknown capability counts as new."""
+    return gpu.capability or (99, 0)
 
 
 def closest(candidates: Iterable[Candidate]) -> Candidate | None:

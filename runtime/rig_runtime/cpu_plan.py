@@ -7,11 +7,12 @@ All ranks share the machine's memory. The CPU build computes in float32: weights
 from __future__ import annotations
 
 from rig_runtime.errors import NothingFits
-from rig_runtime.memory import Load, Split, stage_memory
+from rig_runtime.memory import Load
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.parallel import tensor_parallel_reasons
 from rig_runtime.plan_types import Plan, PlanRequest
 from rig_runtime.units import gib, tokens
+from rig_runtime.vllm_memory import VllmNeeds
 
 DEFAULT_CONTEXT_TOKENS = 4096
 FLOAT32_FACTOR = 2
@@ -29,7 +30,7 @@ def plan_on_cpu(shape: ModelShape, request: PlanRequest, available_bytes: int) -
     longest = shape.max_position_embeddings
     context = min(request.context_tokens or DEFAULT_CONTEXT_TOKENS, longest)
     load = Load(context, request.sequences, request.kv_cache_dtype)
-    (rank,) = stage_memory(shape, Split(tensor, (shape.num_hidden_layers,)), load)
+    (rank,) = VllmNeeds(shape, tensor, 1, load).ranks((shape.num_hidden_layers,), context)
     one_bytes = FLOAT32_FACTOR * (rank.weights_bytes + rank.kv_cache_bytes) + PROCESS_BYTES
     if tensor * one_bytes > available_bytes:
         raise NothingFits(

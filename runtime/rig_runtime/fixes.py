@@ -25,11 +25,11 @@ class Change:
 
 def fixes(search: Search) -> tuple[str, ...]:
     """The changes that give a plan where there is none, or a longer context; best first."""
-    now = _reach(search)
+    now = search.longest
     wish = search.request.context_tokens
     gains: list[tuple[int, str]] = []
     for change in _changes(search):
-        reach = _reach(change.search)
+        reach = change.search.longest
         if reach >= now + LEAST_GAIN_TOKENS:
             gains.append((reach, f"{change.what}: {_gain(now, reach, wish)}"))
     gains.sort(key=lambda gain: -gain[0])
@@ -44,15 +44,9 @@ def _gain(now: int, reach: int, wish: int | None) -> str:
     return f"{tokens(reach - now)} tokens more, {tokens(reach)} in all{fits}"
 
 
-def _reach(search: Search) -> int:
-    """The longest context of any legal candidate, whether or not it is what was wished for."""
-    legal = (c.max_context_tokens for c in search.candidates if c.legal)
-    return max(legal, default=0)
-
-
 def _shrink(search: Search) -> str:
     """What fits now, where the wish does not."""
-    wish, reach = search.request.context_tokens, _reach(search)
+    wish, reach = search.request.context_tokens, search.longest
     if wish is None or reach >= wish or reach == 0:
         return ""
     return f"ask for {tokens(reach)} tokens of context or fewer: that fits now"

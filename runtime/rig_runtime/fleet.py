@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from rig_runtime.config import Config, ModelConfig
+from rig_runtime.engine_rules import RULES
 from rig_runtime.gpus import Gpu, Rig, usable
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.plan import Plan, PlanRequest, plan_model
@@ -17,8 +18,10 @@ from rig_runtime.plan import Plan, PlanRequest, plan_model
 
 def request_of(model: ModelConfig, config: Config) -> PlanRequest:
     """What a configured model asks of the planner."""
+    installed = [name for name in RULES if getattr(config.engines, name, None) is not None]
     return PlanRequest(
         engine=model.engine,
+        engines=tuple(installed) or tuple(RULES),
         context_tokens=model.context_tokens,
         sequences=model.sequences,
         tensor_parallel_size=model.tensor_parallel_size,

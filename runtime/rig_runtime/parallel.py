@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rig_runtime.gpus import Gpu
-from rig_runtime.memory import padded_vocabulary
 from rig_runtime.models.shape import Matrix, ModelShape, Quantisation
 from rig_runtime.models.weights import is_quantised
+from rig_runtime.vllm_memory import padded_vocabulary
 
 VLLM_MIN_CAPABILITY = (7, 5)
 BF16_MIN_CAPABILITY = (8, 0)
 FP8_KV_MIN_CAPABILITY = (8, 9)
+LLAMA_MIN_CAPABILITY = (5, 0)
 
 
 class Reason(NamedTuple):
@@ -143,6 +144,15 @@ def _capability_reasons(
     if kv_cache_dtype.startswith("fp8") and capability < FP8_KV_MIN_CAPABILITY:
         needs = _version(FP8_KV_MIN_CAPABILITY)
         yield Reason("kv_cache_dtype_unsupported", f"an fp8 KV cache needs {needs} and {has}")
+
+
+def llama_card_reasons(gpu: Gpu) -> tuple[Reason, ...]:
+    """What keeps llama.cpp's CUDA build from a card."""
+    capability = gpu.capability
+    if capability is None or capability >= LLAMA_MIN_CAPABILITY:
+        return ()
+    needs, has = _version(LLAMA_MIN_CAPABILITY), _version(capability)
+    return (Reason("capability_too_low", f"llama.cpp needs {needs} and it has {has}"),)
 
 
 def group_reasons(gpus: Sequence[Gpu]) -> tuple[Reason, ...]:

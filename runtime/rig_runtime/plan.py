@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rig_runtime import candidates, speed
-from rig_runtime.candidates import BATCHED_TOKENS, Candidate, Search
+from rig_runtime.candidates import Candidate, Search
 from rig_runtime.errors import BadInput, NothingFits
 from rig_runtime.fixes import fixes
 from rig_runtime.gpus import Gpu, Rig, usable
@@ -21,7 +21,7 @@ from rig_runtime.plan_types import (
     SplitName,
 )
 from rig_runtime.units import tokens
-from rig_runtime.verdicts import card_verdicts, describe, lacking, unusable_cards
+from rig_runtime.verdicts import card_verdicts, describe, lacking, split_name, unusable_cards
 
 __all__ = [
     "Alternative",
@@ -71,13 +71,13 @@ def _check_context(shape: ModelShape, request: PlanRequest) -> None:
 
 
 def _feasible(search: Search, best: Candidate) -> Plan:
-    split, load = best.split, search.wish.load(best.context_tokens)
+    split = best.split
     stages = len(split.partition)
     return Plan(
         feasible=True,
         model=search.shape.name,
-        engine="vllm",
-        split=_split_name(split.tensor, stages),
+        engine=best.rules.name,
+        split=split_name(best),
         gpu_set=best.uuids,
         tensor_parallel_size=split.tensor,
         pipeline_parallel_size=stages,
@@ -86,32 +86,32 @@ def _feasible(search: Search, best: Candidate) -> Plan:
         max_context_tokens=best.max_context_tokens,
         sequences=search.request.sequences,
         kv_cache_dtype=search.request.kv_cache_dtype,
-        kv_cache_bytes=max(rank.kv_cache_bytes for rank in best.ranks),
-        gpu_memory_utilization=_utilization(best),
-        max_num_batched_tokens=BATCHED_TOKENS,
+        kv_cache_bytes=max(rank.kv_cache_bytes + rank.state_bytes for rank in best.ranks),
+        gpu_memory_utilization=_utilization(best) if best.rules.name == "vllm" else None,
+        max_num_batched_tokens=best.rules.batched_tokens,
         dtype=_dtype(search.shape, best.gpus),
         weights_bytes=search.shape.weights_bytes,
         weights_exact=search.shape.weights_exact,
         expected_decode_tokens_per_second=_rounded(best.decode_tokens_per_second),
         expected_prefill_tokens_per_second=_rounded(
-            speed.prefill_tokens_per_second(search.shape, split, best.gpus, search.rig)
+            speed.prefill_tokens_per_second(search.shape, split, best.gpus, search.links)
         ),
         expected_power_watts=best.watts or None,
         ranks=best.ranks,
         cards=card_verdicts(search, best),
         fixes=fixes(search) if best.max_context_tokens < search.wish.goal_tokens else (),
-        alternatives=_alternatives(search, best, load.context_tokens),
+        alternatives=_alternatives(search, best),
         notes=search.shape.notes,
     )
 
 
 def _infeasible(search: Search) -> Plan:
     possible = fixes(search)
-    longest = max((c.max_context_tokens for c in search.candidates if c.legal), default=0)
+    longest = search.longest
     return Plan(
         feasible=False,
         model=search.shape.name,
-        engine="vllm",
+        engine=search.engines[0].name,
         split="none",
         gpu_set=(),
         tensor_parallel_size=search.request.tensor_parallel_size or 1,
@@ -123,7 +123,7 @@ def _infeasible(search: Search) -> Plan:
         weights_exact=search.shape.weights_exact,
         cards=card_verdicts(search, None),
         fixes=possible,
-        alternatives=_alternatives(search, None, 0),
+        alternatives=_alternatives(search, None),
         notes=search.shape.notes,
         problem=_problem(search, possible, longest),
     )
@@ -159,9 +159,7 @@ def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem
     )
 
 
-def _alternatives(
-    search: Search, best: Candidate | None, context_tokens: int
-) -> tuple[Alternative, ...]:
+def _alternatives(search: Search, best: Candidate | None) -> tuple[Alternative, ...]:
     """The runners-up, one for each kind of set, and why they lost."""
     fitting = sorted((c for c in search.candidates if c.fits), key=search.rank_key)
     shown: dict[str, Alternative] = {}
@@ -179,8 +177,9 @@ def _alternatives(
 
 
 def _alternative(other: Candidate, why_not: str) -> Alternative:
-    split = _split_name(other.split.tensor, len(other.split.partition))
-    return Alternative(engine="vllm", gpu_set=other.uuids, why_not=why_not, split=split)
+    return Alternative(
+        engine=other.rules.name, gpu_set=other.uuids, why_not=why_not, split=split_name(other)
+    )
 
 
 def _why_not(other: Candidate, best: Candidate | None) -> str:
@@ -192,14 +191,6 @@ def _why_not(other: Candidate, best: Candidate | None) -> str:
         said += f" (the plan: {tokens(best.max_context_tokens)} and "
         said += f"{best.decode_tokens_per_second:.0f})"
     return said
-
-
-def _split_name(tensor: int, stages: int) -> SplitName:
-    if tensor > 1 and stages > 1:
-        return "tensor+pipeline"
-    if stages > 1:
-        return "pipeline"
-    return "tensor" if tensor > 1 else "none"
 
 
 def _utilization(best: Candidate) -> float:

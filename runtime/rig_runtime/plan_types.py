@@ -6,9 +6,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EngineName = Literal["vllm"]
-SplitName = Literal["none", "tensor", "pipeline", "tensor+pipeline"]
-KvCacheDtype = Literal["auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"]
+EngineName = Literal["vllm", "ollama"]
+SplitName = Literal["none", "tensor", "pipeline", "tensor+pipeline", "layer"]
+KvCacheDtype = Literal[
+    "auto",
+    "float16",
+    "bfloat16",
+    "fp8",
+    "fp8_e4m3",
+    "fp8_e5m2",
+    "f16",
+    "q8_0",
+    "q5_1",
+    "q5_0",
+    "q4_0",
+]
+"""vLLM's words, then llama.cpp's; 'auto' is 16 bits in both."""
 
 
 class _Result(BaseModel):
@@ -69,10 +82,12 @@ class Problem(_Result):
 class PlanRequest(_Result):
     """What the user asks for one model; None leaves the choice to the planner.
 
-    `sequences` sequences of `context_tokens` each must fit at the same time.
+    `sequences` sequences of `context_tokens` each must fit at the same time. `engines` are those
+    that are installed; `engine` is the one to use.
     """
 
     engine: EngineName | None = None
+    engines: tuple[EngineName, ...] = ("vllm", "ollama")
     context_tokens: int | None = Field(None, ge=1)
     sequences: int = Field(4, ge=1, le=1024)
     tensor_parallel_size: int | None = Field(None, ge=1, le=8)

@@ -9,21 +9,14 @@ peer-to-peer; PCIe risers scaled from it), the efficiency of 0.65 lies in the mi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from rig_runtime.gpus import Gpu, Rig
-from rig_runtime.memory import (
-    Load,
-    Split,
-    layer_weights_bytes,
-    pools_of,
-    stage_layers,
-    vocabulary_bytes,
-)
-from rig_runtime.models.shape import Layer, ModelShape, Weights
+from rig_runtime.gpus import Gpu, Link, Rig
+from rig_runtime.memory import Split
+from rig_runtime.models.shape import ModelShape
 from rig_runtime.models.weights import DTYPE_BYTES
-from rig_runtime.vllm_cache import Pool
 
 MEMORY_EFFICIENCY = 0.65
 LINK_EFFICIENCY = 0.8
@@ -50,9 +43,18 @@ class Transport:
     bytes_per_second: float
 
 
-def transport(rig: Rig, gpus: Sequence[Gpu]) -> Transport:
+LinkTable = Mapping[frozenset[str], Link]
+"""Links by the UUIDs of their two cards."""
+
+
+def link_table(rig: Rig) -> LinkTable:
+    """The links of a rig, to look up by pairs of cards."""
+    return {frozenset((link.a, link.b)): link for link in rig.links}
+
+
+def transport(table: LinkTable, gpus: Sequence[Gpu]) -> Transport:
     """The slowest link of the set decides."""
-    links = [rig.link(a.uuid, b.uuid) for i, a in enumerate(gpus) for b in gpus[i + 1 :]]
+    links = [table.get(frozenset((a.uuid, b.uuid))) for a, b in combinations(gpus, 2)]
     if links and all(link is not None and link.nvlinks for link in links):
         fewest = min(link.nvlinks or 0 for link in links if link)
         return Transport(PEER_ALL_REDUCE_SECONDS, fewest * NVLINK_BYTES_PER_SECOND)
@@ -72,28 +74,34 @@ def _wire_bytes_per_second(gpu: Gpu) -> float:
 
 
 def decode_tokens_per_second(
-    shape: ModelShape, split: Split, gpus: Sequence[Gpu], rig: Rig, load: Load
+    shape: ModelShape,
+    split: Split,
+    gpus: Sequence[Gpu],
+    links: LinkTable,
+    read_bytes: Sequence[int],
 ) -> float | None:
-    """One sequence, its context half full; None where a card's bandwidth is unknown."""
+    """One sequence, its context half full; None where a card's bandwidth is unknown.
+
+    `read_bytes` is what a rank of each stage reads for one token.
+    """
     if any(gpu.memory_bandwidth_bytes_per_second is None for gpu in gpus):
         return None
     seconds = 0.0
-    for stage, pool in enumerate(pools_of(shape, split, load)):
+    for stage, read in enumerate(read_bytes):
         cards = gpus[stage * split.tensor : (stage + 1) * split.tensor]
         slowest = min(gpu.memory_bandwidth_bytes_per_second or 1 for gpu in cards)
-        read = stage_read_bytes(shape, split, stage, pool, load)
         seconds += read / (slowest * MEMORY_EFFICIENCY)
         if split.tensor > 1:
-            seconds += _all_reduce_seconds(shape, split, stage, transport(rig, cards))
+            seconds += _all_reduce_seconds(shape, split, stage, transport(links, cards))
     if len(split.partition) > 1:
-        link = transport(rig, gpus)
+        link = transport(links, gpus)
         hop = link.latency_seconds + _hidden_bytes(shape) / link.bytes_per_second
         seconds += (len(split.partition) - 1) * hop
     return 1 / seconds
 
 
 def prefill_tokens_per_second(
-    shape: ModelShape, split: Split, gpus: Sequence[Gpu], rig: Rig
+    shape: ModelShape, split: Split, gpus: Sequence[Gpu], links: LinkTable
 ) -> float | None:
     """The ceiling that the links set on reading a prompt; None where no link takes part.
 
@@ -102,30 +110,10 @@ def prefill_tokens_per_second(
     if split.tensor == 1:
         return None
     slowest = min(
-        transport(rig, gpus[stage * split.tensor : (stage + 1) * split.tensor]).bytes_per_second
+        transport(links, gpus[stage * split.tensor : (stage + 1) * split.tensor]).bytes_per_second
         for stage in range(len(split.partition))
     )
     return slowest / (_all_reduces(shape) * _ring_share(split.tensor) * _hidden_bytes(shape))
-
-
-def stage_read_bytes(shape: ModelShape, split: Split, stage: int, pool: Pool, load: Load) -> int:
-    """What one rank reads from its memory for one token: active weights and half the context."""
-    layers = stage_layers(shape, split, stage)
-    read = sum(layer_weights_bytes(_active(each, shape), split.tensor) for each in layers)
-    if stage == len(split.partition) - 1:
-        head = shape.head_bytes or shape.embedding_bytes
-        read += vocabulary_bytes(shape, head, split.tensor)
-    return read + pool.bytes(load.context_tokens // 2, 1)
-
-
-def _active(layer: Layer, shape: ModelShape) -> Layer:
-    """The layer with only the experts that one token uses."""
-    weights = layer.weights
-    if not weights.expert_bytes:
-        return layer
-    used = weights.expert_bytes * shape.experts_per_token // shape.num_experts
-    active = Weights(weights.split_bytes, weights.kv_bytes, used, weights.whole_bytes)
-    return Layer(active, layer.attention, layer.recurrent)
 
 
 def _all_reduce_seconds(shape: ModelShape, split: Split, stage: int, link: Transport) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rig_runtime.candidates import Candidate, Search
 from rig_runtime.gpus import Gpu, Rig, usable
 from rig_runtime.parallel import Reason
-from rig_runtime.plan_types import CardVerdict, PlanRequest, RankMemory
+from rig_runtime.plan_types import CardVerdict, PlanRequest, RankMemory, SplitName
 from rig_runtime.units import size, tokens
 
 Verdict = tuple[str, Reason]
@@ -103,9 +103,10 @@ def _spare(search: Search, chosen: Candidate, other: Candidate) -> Reason:
 def _excluded(search: Search, gpu: Gpu, with_card: list[Candidate]) -> Reason:
     """The reason of the candidate with this card that came nearest: legal but too small if there
     is one, else a rule of the card itself, then of the group, then of the split."""
-    alone = next((c for c in with_card if len(c.gpus) == 1), None)
-    if alone and alone.reasons and alone.reasons[0].code != "not_asked_for":
-        return alone.reasons[0]
+    alone = [c for c in with_card if len(c.gpus) == 1]
+    barred = [c for c in alone if c.reasons and c.reasons[0].code != "not_asked_for"]
+    if alone and len(barred) == len(alone):
+        return barred[0].reasons[0]
     short = [c for c in with_card if c.legal]
     sentence = ""
     if short:
@@ -156,8 +157,26 @@ def describe(candidate: Candidate) -> str:
         f"{names.count(name)} x {name}" if names.count(name) > 1 else name
         for name in dict.fromkeys(names)
     ]
-    text = " + ".join(counted)
-    return f"{text}, tensor parallel" if candidate.split.tensor > 1 else text
+    return " + ".join(counted) + SPLIT_WORDS[split_name(candidate)]
+
+
+SPLIT_WORDS: dict[SplitName, str] = {
+    "none": "",
+    "tensor": ", tensor parallel",
+    "pipeline": ", pipeline parallel",
+    "tensor+pipeline": ", tensor and pipeline parallel",
+    "layer": ", layers split",
+}
+
+
+def split_name(candidate: Candidate) -> SplitName:
+    """The kind of split in one word."""
+    tensor, stages = candidate.split.tensor, len(candidate.split.partition)
+    if tensor > 1:
+        return "tensor+pipeline" if stages > 1 else "tensor"
+    if stages == 1:
+        return "none"
+    return "layer" if candidate.rules.name == "ollama" else "pipeline"
 
 
 def short_name(gpu: Gpu) -> str:

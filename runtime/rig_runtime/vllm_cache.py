@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import ceil
 
 from rig_runtime.models.shape import Attention, Layer, Recurrent
@@ -81,13 +82,16 @@ class Pool:
         """The longest context up to the limit of which `sequences` fit into that room, in whole
         blocks; 0 where none does.
 
-        The blocks of a sequence never shrink with its length, so the length is found by halving.
+        The blocks of a sequence never shrink with its length: where several groups take blocks
+        the length is found by halving.
         """
         if not self.block_bytes:
             return limit_tokens
         available = (room_bytes // self.block_bytes - NULL_BLOCKS) // sequences
         if self.blocks(limit_tokens) <= available:
             return limit_tokens
+        if len(self.groups) == 1 and self.groups[0].kind.window_tokens is None:
+            return max(0, available) * self.groups[0].kind.block_tokens
         fits, too_long = 0, -(-limit_tokens // BLOCK_TOKENS)
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
@@ -98,30 +102,57 @@ class Pool:
         return fits * BLOCK_TOKENS
 
 
-def pools(
-    layers: Sequence[Layer],
-    partition: Sequence[int],
-    tensor: int,
-    element_bytes: int,
-    state_conv_bytes: int,
-    batched_tokens: int,
-) -> tuple[Pool, ...]:
-    """The pool of each pipeline stage; groups are formed over the layers of all stages.
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """The groups of a model's layers, formed over all pipeline stages, and their page."""
 
-    `element_bytes` is of one cached key or value, `state_conv_bytes` of one convolution element.
-    """
-    by_kind: dict[Kind, list[int]] = {}
-    for number, layer in enumerate(layers):
-        for kind in _kinds(layer, tensor, element_bytes, state_conv_bytes):
-            by_kind.setdefault(kind, []).append(number)
-    in_flight = batched_tokens * max(IN_FLIGHT_BATCHES, len(partition))
-    if not by_kind:
-        return tuple(Pool(0, (), in_flight) for _ in partition)
-    page, kinds = _unified(by_kind)
-    size = _group_size([len(members) for members in kinds.values()])
-    groups = tuple(Group(kind, ceil(len(members) / size)) for kind, members in kinds.items())
-    widths = _layers_of_widest_group(kinds.values(), size, partition)
-    return tuple(Pool(page * width, groups, in_flight) for width in widths)
+    page_bytes: int
+    groups: tuple[Group, ...]
+    members: tuple[tuple[int, ...], ...]
+    """For each group of layers, how many of its layers come before each layer."""
+    layer_shares: tuple[int, ...]
+    """Each layer's part of the cache."""
+    in_flight_tokens: int
+
+    @staticmethod
+    def of(
+        layers: Sequence[Layer],
+        tensor: int,
+        stages: int,
+        element_bytes: int,
+        state_conv_bytes: int,
+        batched_tokens: int,
+    ) -> CachePlan:
+        """`element_bytes` is of one cached key or value, `state_conv_bytes` of one element of a
+        convolution's state."""
+        by_kind: dict[Kind, list[int]] = {}
+        for number, layer in enumerate(layers):
+            for kind in _kinds(layer, tensor, element_bytes, state_conv_bytes):
+                by_kind.setdefault(kind, []).append(number)
+        in_flight = batched_tokens * max(IN_FLIGHT_BATCHES, stages)
+        shares = [0] * len(layers)
+        if not by_kind:
+            return CachePlan(0, (), (), tuple(shares), in_flight)
+        page, kinds = _unified(by_kind)
+        for number in (number for members in kinds.values() for number in members):
+            shares[number] += 1
+        size = _group_size([len(members) for members in kinds.values()])
+        groups = tuple(Group(kind, ceil(len(members) / size)) for kind, members in kinds.items())
+        members = tuple(_counts(each, len(layers)) for each in _members(kinds.values(), size))
+        return CachePlan(page, groups, members, tuple(shares), in_flight)
+
+    def pools(self, partition: Sequence[int]) -> tuple[Pool, ...]:
+        """The pool of one rank of each stage: a block holds a page of every layer that the widest
+        group has there."""
+        return tuple(
+            Pool(
+                self.page_bytes
+                * max((each[end] - each[first] for each in self.members), default=0),
+                self.groups,
+                self.in_flight_tokens,
+            )
+            for first, end in pairwise([0, *accumulate(partition)])
+        )
 
 
 def _kinds(layer: Layer, tensor: int, element_bytes: int, conv_bytes: int) -> Iterable[Kind]:
@@ -173,18 +204,14 @@ def _group_size(counts: Sequence[int]) -> int:
     return most if most < fewest * SIMILAR_SIZES else fewest
 
 
-def _layers_of_widest_group(
-    members: Iterable[list[int]], size: int, partition: Sequence[int]
-) -> list[int]:
-    """For each stage, the most layers that one group has there."""
-    groups = [
-        sorted(numbers)[start :: ceil(len(numbers) / size)]
-        for numbers in members
-        for start in range(ceil(len(numbers) / size))
-    ]
-    widths, first = [], 0
-    for count in partition:
-        stage = range(first, first + count)
-        widths.append(max(sum(number in stage for number in group) for group in groups))
-        first += count
-    return widths
+def _members(kinds: Iterable[list[int]], size: int) -> Iterable[list[int]]:
+    """The layers of each group: every n-th of its kind, so that stages share them evenly."""
+    for numbers in kinds:
+        copies = ceil(len(numbers) / size)
+        for start in range(copies):
+            yield sorted(numbers)[start::copies]
+
+
+def _counts(group: Iterable[int], layers: int) -> tuple[int, ...]:
+    inside = set(group)
+    return (0, *accumulate(int(number in inside) for number in range(layers)))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from rig_runtime.candidates import BATCHED_TOKENS
 from rig_runtime.cli import add_common_arguments
 from rig_runtime.commands.inputs import config_of, model_of
+from rig_runtime.engine_rules import RULES, EngineRules
 from rig_runtime.errors import BadInput
-from rig_runtime.memory import Load, Split, even_partition, stage_memory
-from rig_runtime.models import ModelShape
-from rig_runtime.parallel import tensor_parallel_reasons
-from rig_runtime.plan_types import KvCacheDtype, RankMemory
+from rig_runtime.memory import Load, even_partition
+from rig_runtime.parallel import Reason
+from rig_runtime.plan_types import EngineName, KvCacheDtype, RankMemory
 
 KV_CACHE_DTYPES = KvCacheDtype.__args__  # type: ignore[attr-defined]
 
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     """What `memory` and `plan` have in common."""
-    parser.add_argument("--engine", choices=["vllm"], default=None)
+    parser.add_argument("--engine", choices=list(RULES), default=None)
     parser.add_argument("--tensor-parallel-size", type=positive, default=None)
     parser.add_argument("--context-tokens", type=positive, default=None)
     parser.add_argument("--sequences", type=positive, default=None)
@@ -42,14 +41,21 @@ def positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     model = model_of(arguments.model, config_of(arguments))
-    split = _split(arguments, model.shape)
+    usual: EngineName = "ollama" if model.shape.source == "gguf" else "vllm"
+    engine: EngineName = arguments.engine or usual
+    rules = RULES[engine](model.shape)
+    tensor, stages = arguments.tensor_parallel_size or 1, arguments.pipeline_parallel_size
+    dtype: KvCacheDtype = arguments.kv_cache_dtype or "auto"
+    _check_legal(rules, tensor, stages, dtype)
     load = Load(
         context_tokens=arguments.context_tokens or model.shape.max_position_embeddings,
         sequences=arguments.sequences or 1,
-        kv_cache_dtype=arguments.kv_cache_dtype or "auto",
-        batched_tokens=BATCHED_TOKENS,
+        kv_cache_dtype=dtype,
+        batched_tokens=rules.batched_tokens,
     )
-    ranks = [rank for rank in stage_memory(model.shape, split, load) for _ in range(split.tensor)]
+    partition = even_partition(model.shape.num_hidden_layers, stages)
+    needs = rules.needs(tensor, stages, load)
+    ranks = [rank for rank in needs.ranks(partition, load.context_tokens) for _ in range(tensor)]
     if arguments.json:
         from rig_runtime.commands.as_json import print_json
 
@@ -59,21 +65,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _split(arguments: argparse.Namespace, shape: ModelShape) -> Split:
-    """The split that was asked for. Raises BadInput where it is not legal."""
-    tensor = arguments.tensor_parallel_size or 1
-    stages = arguments.pipeline_parallel_size
+def _check_legal(rules: EngineRules, tensor: int, stages: int, dtype: KvCacheDtype) -> None:
+    """Raise BadInput for a split that the engine does not do."""
+    shape = rules.shape
     if stages > shape.num_hidden_layers:
         raise BadInput(
             f"{stages} pipeline stages need as many layers",
             found=f"{shape.name} has {shape.num_hidden_layers}",
         )
-    if reasons := tensor_parallel_reasons(shape, tensor):
+    reasons = (*rules.model_reasons(dtype), *rules.split_reasons(tensor, stages))
+    if not reasons and (tensor, stages) not in set(rules.grids(tensor * stages)):
+        reasons = (Reason("split_unknown", f"{rules.name} does not split a model so"),)
+    if reasons:
         raise BadInput(
-            f"{shape.name} cannot be split over {tensor} ranks",
+            f"{shape.name} cannot be split over {tensor * stages} ranks",
             found="; ".join(reason.sentence for reason in reasons),
         )
-    return Split(tensor, even_partition(shape.num_hidden_layers, stages))
 
 
 def _show(ranks: list[RankMemory]) -> None:

@@ -130,6 +130,7 @@ class ModelShape:
 
     name: str
     dtype: str
+    """As the engine computes and caches: 'float16' for GGUF."""
     hidden_size: int
     vocab_size: int
     num_attention_heads: int
@@ -144,6 +145,7 @@ class ModelShape:
     """Outside the layers and not vocabulary: final norm, vision tower."""
     widest_ffn: int
     """Largest feed-forward width that one token passes, for activation memory."""
+    source: Literal["huggingface", "gguf"] = "huggingface"
     quantisation: Quantisation | None = None
     num_experts: int = 0
     experts_per_token: int = 0

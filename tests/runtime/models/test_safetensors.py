@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rig_runtime.errors import BadInput
-from rig_runtime.memory import Split, stage_weights_bytes
+from rig_runtime.memory import Load
 from rig_runtime.models import read_shape
 from rig_runtime.models.safetensors import read_header, read_tensors
+from rig_runtime.models.shape import ModelShape
+from rig_runtime.vllm_memory import VllmNeeds
 from tests.runtime.made import LLAMA_TINY, model_directory
 
 LAYER_TENSORS = {
@@ -71,15 +73,19 @@ def test_weights_are_exact_to_the_byte(tmp_path: Path) -> None:
     assert made.weights_bytes == 2 * sum(prod(shape) for shape in TENSORS.values())
 
 
+def rank_weights(made: ModelShape, tensor: int) -> int:
+    return VllmNeeds(made, tensor, 1, Load(16, 1)).ranks((2,), 16)[0].weights_bytes
+
+
 def test_each_rank_holds_its_part(tmp_path: Path) -> None:
     directory = model_directory(tmp_path, LLAMA_TINY)
     write(directory / "model.safetensors", header_of(TENSORS))
     made = read_shape(directory)
     norms = 2 * sum(prod(shape) for name, shape in TENSORS.items() if "norm" in name)
     divided = made.weights_bytes - norms
-    assert stage_weights_bytes(made, Split(2, (2,)), 0) == divided // 2 + norms
+    assert rank_weights(made, 2) == divided // 2 + norms
     kv = 2 * 4 * 64 * 128
-    assert stage_weights_bytes(made, Split(4, (2,)), 0) == (divided - kv) // 4 + kv // 2 + norms
+    assert rank_weights(made, 4) == (divided - kv) // 4 + kv // 2 + norms
 
 
 def test_what_is_not_of_the_decoder(tmp_path: Path) -> None:

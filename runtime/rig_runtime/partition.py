@@ -1,0 +1,50 @@
+"""Layers over unequal cards: each stage takes what its own card has room for. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+STEPS = 12
+"""Halvings of the fill: the partition is good to 1/4096 of a card."""
+
+
+def balanced_partition(layer_bytes: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None:
+    """Layers for each stage, in order, so that the fullest stage is as empty as can be.
+
+    `rooms` are the bytes that each stage has for layers, after what it holds besides. Every stage
+    has at least one layer. None where the layers do not fit.
+    """
+    sums = [0, *accumulate(layer_bytes)]
+    if len(layer_bytes) < len(rooms) or min(rooms) <= 0 or sums[-1] > sum(rooms):
+        return None
+    best = _filled(sums, rooms)
+    if best is None:
+        return None
+    too_low, enough = 0.0, 1.0
+    for _ in range(STEPS):
+        fill = (too_low + enough) / 2
+        found = _filled(sums, [int(room * fill) for room in rooms])
+        if found is None:
+            too_low = fill
+        else:
+            best, enough = found, fill
+    return best
+
+
+def _filled(sums: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None:
+    """Each stage in order takes as many layers as fit, and leaves one for each stage after it.
+
+    For a fixed order of the stages no other way leaves fewer layers for the next.
+    """
+    layers, start = len(sums) - 1, 0
+    counts = []
+    for stage, room in enumerate(rooms):
+        after = len(rooms) - stage - 1
+        end = min(bisect_right(sums, sums[start] + room) - 1, layers - after)
+        if end <= start:
+            return None
+        counts.append(end - start)
+        start = end
+    return tuple(counts) if start == layers else None
