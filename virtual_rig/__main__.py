@@ -89,8 +89,12 @@ def _add_cards(parser: argparse.ArgumentParser) -> None:
             subparser.add_argument("switch", choices=("on", "off"))
 
 
+def _tell(what: str) -> None:
+    print(f"virtual_rig: {what}", file=sys.stderr, flush=True)
+
+
 def _up(arguments: argparse.Namespace) -> int:
-    box = api.up(arguments.name, suite=arguments.suite, cards=arguments.cards)
+    box = api.up(arguments.name, suite=arguments.suite, cards=arguments.cards, tell=_tell)
     if arguments.json:
         print(json.dumps(box.as_json()))
     else:

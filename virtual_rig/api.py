@@ -9,22 +9,21 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from virtual_rig import container, network, paths, record, scenario, ssh
+from virtual_rig import base, container, network, paths, record, scenario, ssh
 from virtual_rig.base import NEEDED_BYTES, SUITES, check_room, locked
 from virtual_rig.command import require
 from virtual_rig.errors import BadInput, VirtualRigError
-from virtual_rig.mirror import server
+from virtual_rig.mirror import apt, server
 from virtual_rig.nvml import build
 
-_UP_SECONDS = 900.0
-"""Also for a first base image over a slow line."""
+_UP_SECONDS = 120.0
 _SSH_SECONDS = 120.0
 _DETACHED = ("setsid", "--fork", "unshare", "--mount", "--propagation", "private")
-_PROGRAMS = ("systemd-nspawn", "mmdebstrap", "ip", "nft", "ssh", "ssh-keygen", "nsenter", "unshare")
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,23 @@ class Box:
         return {key: str(value) for key, value in asdict(self).items()}
 
 
-def up(name: str, *, suite: str = "bookworm", cards: Path | None = None) -> Box:
+def up(
+    name: str,
+    *,
+    suite: str = "bookworm",
+    cards: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Box:
     """Bring up a fresh box with these cards and wait until it answers over SSH.
 
+    `tell` is called with what takes long, where something does: the first box of a suite.
     A box of this name that is switched off is switched on again and keeps its disk and cards;
     what is left of one that died is removed first.
     """
     folder = record.folder_of(name)
     wanted = scenario.read(cards) if cards else scenario.Scenario()
     _check(suite)
+    _prepare(suite, tell)
     with locked(paths.locks() / paths.unique(folder)):
         there = record.read(folder)
         if there and there.alive() and there.phase in ("running", "off"):
@@ -125,10 +132,18 @@ def _check(suite: str) -> None:
             found=f"{suite!r} was asked for",
         )
     require_root()
-    require(*_PROGRAMS)
+    require()
     container.check_kernel()
     check_room(paths.state(), NEEDED_BYTES)
     build.library()
+
+
+def _prepare(suite: str, tell: Callable[[str], None]) -> None:
+    """What all boxes share, made where it is not there yet."""
+    if not base.is_built(suite):
+        tell(f"making the base image of Debian {suite}, once: a minute or two")
+    base.base(suite)
+    apt.repository()
 
 
 def _switch_on(there: record.Record) -> None:

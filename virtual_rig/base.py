@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virtual_rig import paths
-from virtual_rig.command import require, run
+from virtual_rig.command import run
 from virtual_rig.errors import BadInput, VirtualRigError
 
 SUITES = ("bookworm", "trixie")
@@ -46,12 +46,11 @@ def base(suite: str) -> Path:
             f"A virtual rig can be one of these Debian suites: {', '.join(SUITES)}",
             found=f"{suite!r} was asked for",
         )
-    folder = paths.cache() / "base"
-    image = folder / f"{suite}-{_digest(suite)}"
+    image = _image(suite)
+    folder = image.parent
     if image.exists():
         os.utime(image)
         return image
-    require("mmdebstrap")
     check_room(paths.cache(), NEEDED_BYTES)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f".{suite}.lock"):
@@ -60,6 +59,15 @@ def base(suite: str) -> Path:
             _build(suite, image)
     os.utime(image)
     return image
+
+
+def is_built(suite: str) -> bool:
+    """Whether `base` has nothing to do."""
+    return _image(suite).exists()
+
+
+def _image(suite: str) -> Path:
+    return paths.cache() / "base" / f"{suite}-{_digest(suite)}"
 
 
 def check_room(place: Path, needed_bytes: int) -> None:

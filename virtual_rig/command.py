@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -9,22 +10,33 @@ from pathlib import Path
 
 from virtual_rig.errors import VirtualRigError
 
-# program: the Debian package that has it
+_HEADERS = "/usr/include/stdio.h"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# What a virtual rig needs of this machine, programs and files, and the Debian package of each.
 _PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
+    _KEYRING: "debian-archive-keyring",
     "nft": "nftables",
     "ip": "iproute2",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
-    "gcc": "gcc libc6-dev",
+    "gcc": "gcc",
+    _HEADERS: "libc6-dev",
     "dpkg-deb": "dpkg",
-    "dpkg-scanpackages": "dpkg-dev",
     "gpg": "gnupg",
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
+    "setsid": "util-linux",
 }
+# Where administrators' programs are, also for a shell whose PATH leaves them out.
+_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages that this machine lacks for virtual rigs."""
+    return sorted({package for need, package in _PACKAGES.items() if not _is_there(need)})
 
 
 def run(
@@ -42,6 +54,7 @@ def run(
             errors="replace",
             check=False,
             timeout=timeout_seconds,
+            env={**os.environ, "PATH": _PATH},
         )
     except FileNotFoundError as error:
         raise missing([argv[0]]) from error
@@ -58,18 +71,25 @@ def run(
     return done.stdout
 
 
-def require(*programs: str) -> None:
-    """Raise one error that names every missing program and the command that brings them."""
-    absent = [program for program in programs if shutil.which(program) is None]
+def require(*needs: str) -> None:
+    """Raise one error that names every missing program or file and what brings them.
+
+    Without arguments: all that a virtual rig needs.
+    """
+    absent = [need for need in needs or _PACKAGES if not _is_there(need)]
     if absent:
         raise missing(absent)
 
 
-def missing(programs: Sequence[str]) -> VirtualRigError:
-    """The error for programs that this machine does not have."""
-    packages = sorted({_PACKAGES.get(program, program) for program in programs})
+def missing(needs: Sequence[str]) -> VirtualRigError:
+    """The error for programs and files that this machine does not have."""
+    packages = sorted({_PACKAGES.get(need, need) for need in needs})
     return VirtualRigError(
-        "A virtual rig needs these programs on this machine: " + ", ".join(programs),
-        found="they are not in the PATH",
+        "A virtual rig needs these of this machine: " + ", ".join(needs),
+        found="they are not there",
         how=f"Run: apt-get install --yes {' '.join(packages)}",
     )
+
+
+def _is_there(need: str) -> bool:
+    return os.path.exists(need) if need.startswith("/") else bool(shutil.which(need, path=_PATH))

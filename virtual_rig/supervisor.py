@@ -20,7 +20,7 @@ from virtual_rig.base import base
 from virtual_rig.boot import BootState, boot
 from virtual_rig.container import REBOOT, Container, end, remove_cgroups
 from virtual_rig.errors import BadInput, VirtualRigError
-from virtual_rig.mirror import apt, server
+from virtual_rig.mirror import server
 
 _SCENARIO_EVERY_SECONDS = 0.2
 _DISK_EVERY_SECONDS = 2.0
@@ -41,7 +41,6 @@ class Supervisor:
         """Until the box is told to end, or ends by itself in a way that is not a reboot."""
         self._tell(phase="starting")
         image = base(self._record.suite)
-        apt.repository()
         root.mount(self._folder, image, self._record.suite)
         root.prepare(self._root, self._record.name, self._scenario())
         number, namespace = network.connect()

@@ -31,7 +31,7 @@ def repository() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(".apt.lock")):
         if not mark.exists() or mark.read_text(encoding="ascii") != wanted:
-            require("dpkg-deb", "gpg", "gcc")
+            require("dpkg-deb", "gpg", "gcc", "/usr/include/stdio.h")
             _build(folder, wanted)
     return folder
 

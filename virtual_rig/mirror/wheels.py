@@ -56,5 +56,12 @@ def _download(requirements: Path, python_version: str, house: Path) -> None:
 
 def _python() -> str:
     """A Python that has pip: environments made by uv have none."""
-    has_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
-    return sys.executable if has_pip.returncode == 0 else "/usr/bin/python3"
+    for python in (sys.executable, "/usr/bin/python3"):
+        asked = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
+        if asked.returncode == 0:
+            return python
+    raise VirtualRigError(
+        "The wheels of the mirror are downloaded with pip",
+        found=f"neither {sys.executable} nor /usr/bin/python3 has it",
+        how="Run: apt-get install --yes python3-pip",
+    )
