@@ -22,7 +22,7 @@ def await_ready(base_url: str) -> None:
     """Return when every model answers; raise `CheckFailed` when one has failed or time is up."""
     deadline = time.monotonic() + READY_SECONDS
     last = "no answer yet"
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and '"failed"' not in last:
         try:
             with urllib.request.urlopen(f"{base_url}/ready", timeout=10):
                 return
@@ -32,7 +32,7 @@ def await_ready(base_url: str) -> None:
             last = str(error)
         time.sleep(POLL_SECONDS)
     raise CheckFailed(
-        f"{base_url} must be ready within {READY_SECONDS} s",
+        f"Every model must answer at {base_url} within {READY_SECONDS} s",
         found=last,
         how="See why on the rig: rig-runtime status; journalctl -u rig-runtime",
     )

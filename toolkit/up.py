@@ -24,6 +24,7 @@ from virtual_rig.errors import VirtualRigError
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "rig"
+CARDS = ROOT / "virtual_rig" / "rigs" / "mining-rig.json"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "hosts", nargs="*", metavar="HOST", help="real hosts; none: inventory.py's, or virtual"
     )
     parser.add_argument("--suite", default="bookworm", choices=SUITES)
-    parser.add_argument("--cards", type=Path, help="a rig snapshot: the virtual rig's cards")
+    parser.add_argument("--cards", type=Path, default=CARDS, help="a rig snapshot: its cards")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,7 +56,7 @@ def _hosts() -> list[tuple[str, Mapping[str, Any]]]:
     return [(rig, {}) if isinstance(rig, str) else rig for rig in rigs]
 
 
-def _virtual(suite: str, cards: Path | None) -> None:
+def _virtual(suite: str, cards: Path) -> None:
     """Bring up the embedded default, unless it is up already."""
     needs.ensure_virtual_rig()
     try:
