@@ -72,20 +72,27 @@ def packages_of_other_branches(installed: dict[str, str], branch: int) -> list[s
 
 @operation()
 def driver_packages(packages: list[str], branch: int) -> Commands:
-    """Install the driver's packages from fresh lists; those of another branch leave first."""
+    """Install the driver's packages from fresh lists, in one transaction that downloads first.
+
+    Packages of another branch are let go for it; those that it leaves are removed after.
+    """
     installed = host.get_fact(Driver)["packages"]
     if not packages_missing(packages, installed, branch):
         host.noop("the driver's packages are installed")
         return
     yield StringCommand("apt-get update")
     if foreign := packages_of_other_branches(installed, branch):
-        names = [QuoteString(name) for name in foreign]
-        yield StringCommand("apt-mark unhold", *names)
-        yield StringCommand(noninteractive_apt("purge --autoremove"), *names)
+        yield StringCommand("apt-mark unhold", *_quoted(foreign))
     yield StringCommand(
         noninteractive_apt("install --no-install-recommends --allow-change-held-packages"),
-        *(QuoteString(name) for name in packages),
+        *_quoted(packages),
     )
+    if left := packages_of_other_branches(host.get_fact(Driver)["packages"], branch):
+        yield StringCommand(noninteractive_apt("purge"), *_quoted(left))
+
+
+def _quoted(names: list[str]) -> list[QuoteString]:
+    return [QuoteString(name) for name in names]
 
 
 @operation()
@@ -97,7 +104,4 @@ def system_packages(packages: list[str]) -> Commands:
         host.noop("the system's packages are installed")
         return
     yield StringCommand("apt-get update")
-    yield StringCommand(
-        noninteractive_apt("install --no-install-recommends"),
-        *(QuoteString(name) for name in missing),
-    )
+    yield StringCommand(noninteractive_apt("install --no-install-recommends"), *_quoted(missing))
