@@ -109,9 +109,12 @@ def _free_number() -> int:
 
 
 def _is_routed(number: int) -> bool:
-    """Whether something else on this machine has this network already."""
+    """Whether something else on this machine has this very network.
+
+    A wider route (a company's 10.0.0.0/8) does not count: ours is more specific and wins.
+    """
     routes = json.loads(run(["ip", "-json", "route", "show", "match", f"{box_address(number)}/32"]))
-    return any(route["dst"] != "default" for route in routes)
+    return any(str(route["dst"]).startswith("10.77.") for route in routes)
 
 
 def _table(number: int) -> str:

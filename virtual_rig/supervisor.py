@@ -6,6 +6,7 @@ is held by it, and the guest is told to die with it. `python -m virtual_rig.supe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ class Supervisor:
         self._folder = folder
         self._record = record_
         self._boot: BootState | None = None
+        self._shown: scenario.Scenario | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._power_button = threading.Event()
@@ -67,7 +69,14 @@ class Supervisor:
         return self._folder / "root"
 
     def _scenario(self) -> scenario.Scenario:
-        return scenario.read(self._folder / "scenario.json")
+        """The scenario; as it was last shown where a hand is still editing the file."""
+        try:
+            self._shown = scenario.read(self._folder / "scenario.json")
+        except BadInput as error:
+            if self._shown is None:
+                raise
+            print(f"scenario.json is left as it was shown: {error}", flush=True)
+        return self._shown
 
     def _tell(self, **changes: object) -> None:
         self._record = replace(self._record, **changes)  # type: ignore[arg-type]
@@ -106,7 +115,10 @@ class Supervisor:
             remove_cgroups(self._folder)
 
     def _forget_display_overrides(self) -> None:
-        with scenario.editing(self._folder / "scenario.json") as edit:
+        with (
+            contextlib.suppress(BadInput),
+            scenario.editing(self._folder / "scenario.json") as edit,
+        ):
             edit.scenario = scenario.without_display_overrides(edit.scenario)
 
     def _show(self, cards: scenario.Scenario) -> None:
@@ -129,14 +141,7 @@ class Supervisor:
             now = (status.st_mtime_ns, status.st_ino, on_disk)
             if now != seen:
                 seen = now
-                self._show_if_valid()
-
-    def _show_if_valid(self) -> None:
-        """A file that a hand is still editing is not shown until it is whole."""
-        try:
-            self._show(self._scenario())
-        except BadInput as error:
-            print(f"scenario.json is left as it was shown: {error}", flush=True)
+                self._show(self._scenario())
 
     def _last_words(self) -> str:
         log = self._folder / "console.log"
