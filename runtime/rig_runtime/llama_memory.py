@@ -65,7 +65,8 @@ class LlamaNeeds:
         empty = self.ranks(partition, 0)
         for stage, layers in enumerate(self._layers(partition)):
             room = rooms[stage] - empty[stage].total_bytes
-            longest = most_tokens(layers, room, self.load, self._mask_step_bytes, longest)
+            step = mask_bytes(CONTEXT_STEP, self.stages)
+            longest = most_tokens(layers, room, self.load, step, longest)
         return longest
 
     def read_bytes(self, partition: Sequence[int], context_tokens: int) -> tuple[int, ...]:
@@ -99,13 +100,6 @@ class LlamaNeeds:
     @property
     def _output_bytes(self) -> int:
         return self.shape.head_bytes + self.shape.outer.total_bytes
-
-    @property
-    def _mask_step_bytes(self) -> int:
-        """What the attention mask's copies grow by with each 256 tokens."""
-        if self.stages == 1:
-            return 0
-        return PIPELINE_COPIES * mask_bytes(CONTEXT_STEP, self.load.sequences)
 
     @cached_property
     def _active_sums(self) -> list[int]:
@@ -163,21 +157,20 @@ def state_bytes(layer: Layer, sequences: int) -> int:
 
 
 def compute_bytes(shape: ModelShape, cards: int, load: Load) -> int:
-    """The compute buffer of a card: the logits of a batch and two hidden vectors, 15 % over.
+    """The compute buffer of a card: the logits of a batch and two hidden vectors, 15 % over, and
+    the attention mask.
 
-    4 * n_ubatch * (n_vocab + 2 * n_embd) is exact or 2 % over in ten logs of one card. With
-    several cards each also holds copies of the attention mask, which grows with the context.
+    4 * n_ubatch * (n_vocab + 2 * n_embd) is exact or 2 % over in ten logs of one CUDA card; the CPU
+    backend needs the mask besides. Several cards each hold copies of the mask.
     """
     logits = 4 * UBATCH_TOKENS * (shape.vocab_size + 2 * shape.hidden_size)
-    most = int(logits * COMPUTE_MARGIN)
-    if cards == 1:
-        return most
-    return most + PIPELINE_COPIES * mask_bytes(load.context_tokens, load.sequences)
+    return int(logits * COMPUTE_MARGIN) + mask_bytes(load.context_tokens, cards)
 
 
-def mask_bytes(context_tokens: int, sequences: int) -> int:
-    """The attention mask of one batch, float32."""
-    return 4 * UBATCH_TOKENS * padded(context_tokens) * sequences
+def mask_bytes(context_tokens: int, cards: int) -> int:
+    """The attention mask of one batch: 16 bits on one card, float32 copies with several."""
+    one = UBATCH_TOKENS * padded(context_tokens)
+    return 2 * one if cards == 1 else 4 * one * PIPELINE_COPIES
 
 
 def most_tokens(
