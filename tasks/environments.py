@@ -88,9 +88,13 @@ def _guarded(environment: Environment, build: Sequence[str]) -> str:
             *build,
             f"touch {target}/.complete",
             "fi",
+            f"previous=$(readlink {folder}/current || true)",
             f"ln -sfn {environment.digest} {folder}/.next",
             f"mv -T {folder}/.next {folder}/current",
             f"rm -rf {ROOT}/cache",
+            # The one before stays: a service may still run from it. Older ones go.
+            f'for old in {folder}/*/; do case "$(basename "$old")" in '
+            f'current|{environment.digest}|"$previous") ;; *) rm -rf "$old" ;; esac; done',
         ]
     )
 

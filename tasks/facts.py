@@ -24,6 +24,13 @@ _SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e
 _MODULE_NAMES = "nvidia nvidia-current nvidia-current-open"
 
 
+class Disk(TypedDict):
+    """The file system that a path is on, by its mount point."""
+
+    mount: str
+    available_bytes: int
+
+
 class HostState(TypedDict):
     """The machine and its system. Bytes are integers; `secure_boot` is None without EFI."""
 
@@ -36,7 +43,7 @@ class HostState(TypedDict):
     boot_kernel_headers: bool
     virtualisation: str | None
     secure_boot: bool | None
-    disk_available_bytes: dict[str, int]
+    disks: dict[str, Disk]
     systemd: bool
 
 
@@ -143,12 +150,13 @@ class Host(FactBase[HostState]):
             f'echo "secure_boot=$(od -An -tu1 -j4 -N1 {_SECURE_BOOT} 2>/dev/null | tr -d " ")"; '
             "[ -d /run/systemd/system ] && echo systemd=yes; "
             "for path in / /boot /opt /var; do "
-            'echo "disk=$path $(df -B1 --output=avail "$path" 2>/dev/null | tail -n 1)"; done; true'
+            'echo "disk=$path $(df -B1 --output=avail,target "$path" 2>/dev/null | tail -n 1)"; '
+            "done; true"
         )
 
     def process(self, output: list[str]) -> HostState:
         found = pairs(output)
-        disks = (line.split() for line in found.get("disk", []))
+        disks = (line.split(maxsplit=2) for line in found.get("disk", []))
         return {
             "distribution": _first(found, "distribution"),
             "version": _first(found, "version"),
@@ -159,8 +167,10 @@ class Host(FactBase[HostState]):
             "boot_kernel_headers": "headers" in found,
             "virtualisation": _first(found, "virtualisation"),
             "secure_boot": _yes(_first(found, "secure_boot")),
-            "disk_available_bytes": {
-                words[0]: int(words[1]) for words in disks if len(words) == 2 and words[1].isdigit()
+            "disks": {
+                words[0]: {"mount": words[2], "available_bytes": int(words[1])}
+                for words in disks
+                if len(words) == 3 and words[1].isdigit()
             },
             "systemd": "systemd" in found,
         }

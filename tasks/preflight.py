@@ -77,24 +77,27 @@ def model_problems(wishes: Wishes) -> list[Problem]:
 
 
 def disk_problems(host: HostState, needed_bytes: Mapping[str, int]) -> list[Problem]:
-    """Free space, summed by file system: paths with the same free bytes are taken as one."""
-    available = host["disk_available_bytes"]
-    by_free: dict[int, list[str]] = {}
+    """Free space, summed over the paths that are on one file system."""
+    by_mount: dict[str, list[str]] = {}
     for path in needed_bytes:
-        free = available.get(path, available.get("/"))
-        if free is not None:
-            by_free.setdefault(free, []).append(path)
-    return [
-        Problem(
-            f"{sum(needed_bytes[path] for path in paths) / GIB:.1f} GiB must be free for "
-            f"{' and '.join(paths)}",
-            found=f"{free / GIB:.1f} GiB is",
-            works="a larger disk, or the difference freed",
-            how="`sudo apt-get clean` and `sudo du -xsh /var /opt` on the rig show where to look",
-        )
-        for free, paths in by_free.items()
-        if free < sum(needed_bytes[path] for path in paths)
-    ]
+        if disk := host["disks"].get(path):
+            by_mount.setdefault(disk["mount"], []).append(path)
+    problems = []
+    for paths in by_mount.values():
+        needed = sum(needed_bytes[path] for path in paths)
+        available = host["disks"][paths[0]]["available_bytes"]
+        if available < needed:
+            problems.append(_too_full(paths, needed, available))
+    return problems
+
+
+def _too_full(paths: list[str], needed: int, available: int) -> Problem:
+    return Problem(
+        f"{needed / GIB:.1f} GiB must be free for {' and '.join(paths)}",
+        found=f"{available / GIB:.1f} GiB is",
+        works="a larger disk, or the difference freed",
+        how="`sudo apt-get clean` and `sudo du -xsh /var /opt` on the rig show where to look",
+    )
 
 
 def reachability_problems(unreachable: list[str]) -> list[Problem]:

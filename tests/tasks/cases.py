@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.facts import DisplayDevice, DisplayState, DriverState, HostState, Leftovers
+from tasks.facts import Disk, DisplayDevice, DisplayState, DriverState, HostState, Leftovers
 
 GIB = 1 << 30
 
@@ -64,6 +64,11 @@ def by_id(device_id: str, bus: int = 1, **changes: object) -> DisplayDevice:
     return {**base, **changes}  # type: ignore[typeddict-item]
 
 
+def disks(free: dict[str, int], mount: str = "/") -> dict[str, Disk]:
+    """Paths with their free bytes, all on one file system."""
+    return {path: {"mount": mount, "available_bytes": size} for path, size in free.items()}
+
+
 def machine(**changes: object) -> HostState:
     """A Debian 12 with room."""
     base: HostState = {
@@ -76,7 +81,7 @@ def machine(**changes: object) -> HostState:
         "boot_kernel_headers": True,
         "virtualisation": None,
         "secure_boot": False,
-        "disk_available_bytes": {"/": 50 * GIB, "/boot": 50 * GIB, "/opt": 50 * GIB},
+        "disks": disks({"/": 50 * GIB, "/var": 50 * GIB, "/opt": 50 * GIB}),
         "systemd": True,
     }
     return {**base, **changes}  # type: ignore[typeddict-item]
