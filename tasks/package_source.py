@@ -84,7 +84,9 @@ def driver_packages(packages: list[str], branch: int) -> Commands:
     if foreign := packages_of_other_branches(installed, branch):
         yield StringCommand("apt-mark unhold", *_quoted(foreign))
     yield StringCommand(
-        noninteractive_apt("install --no-install-recommends --allow-change-held-packages"),
+        noninteractive_apt(
+            "install --no-install-recommends --allow-change-held-packages --allow-downgrades"
+        ),
         *_quoted(packages),
     )
     if left := packages_of_other_branches(host.get_fact(Driver)["packages"], branch):
