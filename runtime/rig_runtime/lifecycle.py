@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 FAILURES_ALLOWED = 3
-"""So many failures in a row, with nothing answered between them, and it is not tried again."""
+"""So many failures in a row, with no request between them, and it is not tried again."""
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 30.0
 
@@ -45,13 +45,16 @@ def begin(now: float) -> Life:
 
 
 def started(life: Life, now: float) -> Life:
-    """The engine has answered a request. Failures are forgotten only when users were served."""
+    """The engine is ready."""
     return _move(life, Phase.READY, now, {Phase.STARTING}, backoff_seconds=0.0)
 
 
-def broke(life: Life, now: float, *, reason: str, permanent: bool, has_served: bool) -> Life:
-    """The engine did not start, died or hung. `has_served`: since it started, it answered one."""
-    failures = 1 if has_served else life.failures + 1
+def broke(life: Life, now: float, *, reason: str, permanent: bool, was_used: bool) -> Life:
+    """The engine did not start, died or hung. `was_used`: it had requests since it started.
+
+    One that is used may die again and again, of what it is asked: it is always started again.
+    """
+    failures = 1 if was_used else life.failures + 1
     allowed = {Phase.STARTING, Phase.READY}
     if permanent or failures >= FAILURES_ALLOWED:
         return _move(life, Phase.FAILED, now, allowed, failures=failures, reason=reason)

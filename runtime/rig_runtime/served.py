@@ -15,7 +15,7 @@ from typing import Protocol
 from rig_runtime import lifecycle
 from rig_runtime.config import ModelConfig
 from rig_runtime.engines import LaunchSpec
-from rig_runtime.errors import RigError
+from rig_runtime.errors import CheckFailed, RigError
 from rig_runtime.lifecycle import Life, Phase
 from rig_runtime.plan_types import Plan
 from rig_runtime.process import EngineFailed, EngineProcess
@@ -54,14 +54,6 @@ class Effects(Protocol):
         """A model is in a new phase: for people who watch."""
 
 
-class Lease:
-    """The right to send one request to a ready engine."""
-
-    def __init__(self, spec: LaunchSpec) -> None:
-        self.spec = spec
-        self.has_served = False
-
-
 class ServedModel:
     """One configured model: owns its life, its plan and its engine process."""
 
@@ -81,7 +73,7 @@ class ServedModel:
         self._effects = effects
         self._limits = limits
         self._others = others
-        self._has_served = False
+        self._was_used = False
         self._first_plan: Plan | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -123,30 +115,36 @@ class ServedModel:
         except RigError as error:  # a card that is gone may come back: planned again later
             self._broke(error, permanent=False)
             return
-        self._has_served = False
+        except OSError as error:  # no room for the engine's directory, too many open files
+            self._broke(_from_system(self.config.name, error), permanent=False)
+            return
+        self._was_used = False
         self._move(lifecycle.started(self.life, self._effects.now()))
         self._broke(await self.process.failure(), permanent=False)  # nobody gets it from here on
         await self.process.stop()
 
     @contextlib.asynccontextmanager
-    async def lease(self) -> AsyncIterator[Lease]:
-        """Wait until the model is ready, and hold it. Raises Refused where that will not be."""
+    async def lease(self) -> AsyncIterator[LaunchSpec]:
+        """The right to send one request to the ready engine: waits for it, then holds it.
+
+        Raises Refused where it will not be ready.
+        """
         process = await self._until_ready()
-        lease = Lease(process.spec)
         self.in_flight += 1
+        self._was_used = True
         try:
-            yield lease
+            yield process.spec
         finally:
             self.in_flight -= 1
-            self._has_served |= lease.has_served and process is self.process
             self._notify()
 
-    async def leave_ready(self, seconds: float) -> None:
-        """Wait until it is seen that a ready engine is ready no more, but not longer than that."""
+    async def leave_ready(self, seconds: float) -> bool:
+        """Wait until it is seen that the engine is ready no more; False if it is after that."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.life.phase is Phase.READY:
                     await self.next_change()
+        return self.life.phase is not Phase.READY
 
     async def next_change(self) -> None:
         """Wait until something about the model changes: its phase, or a request ends."""
@@ -213,9 +211,9 @@ class ServedModel:
             self._effects.now(),
             reason=str(error),
             permanent=permanent,
-            has_served=self._has_served,
+            was_used=self._was_used,
         )
-        self._has_served = False
+        self._was_used = False
         self._move(life)
 
     def _move(self, life: Life) -> None:
@@ -226,3 +224,11 @@ class ServedModel:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _from_system(model: str, error: OSError) -> CheckFailed:
+    return CheckFailed(
+        f"The machine must let the engine of {model} start.",
+        found=f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.",
+        how="`df -h` shows full disks; the state directory must be writable for the service.",
+    )

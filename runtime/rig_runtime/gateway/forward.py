@@ -14,12 +14,12 @@ from rig_runtime.gateway import errors
 from rig_runtime.gateway.events import WholeEvents
 from rig_runtime.gateway.front import REQUEST_INFO, RequestInfo
 from rig_runtime.scheduler import Scheduler
-from rig_runtime.served import Lease, Refused, ServedModel
+from rig_runtime.served import Refused, ServedModel
 
 BODY_SECONDS = 60.0
 # below the 5 s after which vLLM's server closes an idle connection: none is used while it closes
 KEEPALIVE_SECONDS = 2.0
-NOTICE_SECONDS = 2.0  # a death is noticed at once; this is for a machine that is very busy
+NOTICE_SECONDS = 1.0  # a death is noticed at once, or when the kernel has freed its memory
 CLIENT_LEFT_STATUS = 499  # nginx's word for it, in the access log only
 
 
@@ -64,48 +64,44 @@ class Forward:
             info.status = CLIENT_LEFT_STATUS
 
     async def _answer(self, body: bytes, info: RequestInfo, send: Send) -> None:
-        """An engine that cannot even be reached has just died: the next one gets the request."""
+        """An engine that dies before a byte was passed on gets a successor: one, not more."""
         model = self._scheduler.model(info.model)
-        try:
-            await self._ask(model, body, info, send)
-        except aiohttp.ClientConnectorError:
-            await model.leave_ready(NOTICE_SECONDS)
-            await self._ask(model, body, info, send, is_last=True)
-
-    async def _ask(
-        self,
-        model: ServedModel,
-        body: bytes,
-        info: RequestInfo,
-        send: Send,
-        *,
-        is_last: bool = False,
-    ) -> None:
-        async with model.lease() as lease:
-            exchange = _Exchange(lease, info, send)
+        exchange = _Exchange(model, info, send)
+        for is_last in (False, True):
             try:
-                async with self._session.post(
-                    lease.spec.base_url + self._path,
-                    data=body,
-                    headers={"content-type": "application/json", "x-request-id": info.request_id},
-                ) as response:
-                    await exchange.pass_on(response)
+                await self._ask(exchange, body)
+                return
             except TimeoutError as error:
                 await exchange.fail("engine_silent", "has sent nothing for too long", error)
             except (aiohttp.ClientError, OSError) as error:
-                if isinstance(error, aiohttp.ClientConnectorError) and not is_last:
-                    raise
-                await exchange.fail("engine_died", "ended before its answer did", error)
+                await model.leave_ready(NOTICE_SECONDS)
+                if is_last or exchange.has_begun:
+                    await exchange.fail("engine_died", "ended before its answer did", error)
+            if exchange.has_begun:
+                return
+
+    async def _ask(self, exchange: _Exchange, body: bytes) -> None:
+        info = exchange.info
+        async with (
+            exchange.model.lease() as spec,
+            self._session.post(
+                spec.base_url + self._path,
+                data=body,
+                headers={"content-type": "application/json", "x-request-id": info.request_id},
+            ) as response,
+        ):
+            await exchange.pass_on(response)
 
 
 class _Exchange:
     """The way back of one answer."""
 
-    def __init__(self, lease: Lease, info: RequestInfo, send: Send) -> None:
-        self._lease = lease
-        self._info = info
+    def __init__(self, model: ServedModel, info: RequestInfo, send: Send) -> None:
+        self.model = model
+        self.info = info
+        self.has_begun = False
+        """Whether the client has got a byte of a stream."""
         self._send = send
-        self._is_streaming = False
 
     async def pass_on(self, response: aiohttp.ClientResponse) -> None:
         if response.content_type == "text/event-stream":
@@ -117,18 +113,19 @@ class _Exchange:
         """An error event where the stream has begun, else an error for the front to answer."""
         refused = Refused(
             cause,
-            f"The engine of {self._info.model} {what}.",
+            f"The engine of {self.info.model} {what}.",
             found=f"{type(error).__name__}: {error}".removesuffix(": "),
             how="It is started again by itself; send the request again.",
         )
-        if not self._is_streaming:
+        if not self.has_begun:
             raise refused from error
-        self._info.error = cause
+        self.info.error = cause
         await self._send_part(errors.event(cause, refused), more=False)
 
     async def _whole(self, response: aiohttp.ClientResponse) -> None:
         data = await response.read()
-        self._lease.has_served = response.status < 500
+        if response.status >= 500 and await self.model.leave_ready(NOTICE_SECONDS):
+            raise aiohttp.ClientConnectionError("it died of it, or just before")
         headers = [
             (b"content-type", response.headers.get("content-type", "application/json").encode()),
             (b"content-length", str(len(data)).encode()),
@@ -139,6 +136,7 @@ class _Exchange:
         await self._send_part(data, more=False)
 
     async def _stream(self, response: aiohttp.ClientResponse) -> None:
+        self.has_begun = True
         await self._start(
             response.status,
             [
@@ -147,16 +145,20 @@ class _Exchange:
                 (b"x-accel-buffering", b"no"),
             ],
         )
-        self._is_streaming = True
         events = WholeEvents()
         async for chunk in response.content.iter_any():
             if whole := events.feed(chunk):
+                if events.has_error and self.info.error is None:
+                    await self._note_engine_error()
                 await self._send_part(whole, more=True)
         if not events.is_complete:
             raise aiohttp.ClientPayloadError("the stream ended without its last event")
-        self._lease.has_served = not events.has_error
-        self._info.error = "engine_error" if events.has_error else None
         await self._send_part(b"", more=False)
+
+    async def _note_engine_error(self) -> None:
+        """When the client hears of it, its next request must not go to an engine that is dying."""
+        self.info.error = "engine_error"
+        await self.model.leave_ready(NOTICE_SECONDS)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

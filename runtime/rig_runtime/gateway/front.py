@@ -110,7 +110,9 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
 
 
 def _write_access(info: RequestInfo, seconds: float) -> None:
-    if access.isEnabledFor(logging.INFO):
+    """Monitors ask for health every few seconds: that is only told where something is wrong."""
+    is_routine = info.path in WITHOUT_KEY and info.status < 400
+    if access.isEnabledFor(logging.INFO) and not is_routine:
         record = {
             "request": info.request_id,
             "method": info.method,

@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +37,7 @@ MANNERS: dict[str, Any] = {
     "is_deaf": False,
     "chat_status": 200,
 }
+DEATHS = MODEL / "deaths"  # so many chats will each kill their engine
 HANG = MODEL / "hang"  # while this file exists, no request is answered
 
 
@@ -92,11 +94,23 @@ class Handler(BaseHTTPRequestHandler):
         Handler.probes += 1
         if Handler.probes <= MANNERS["unready_probes"]:
             self.answer(500, {"error": {"message": "still warming up"}})
+        elif "chat" in self.path and DEATHS.exists():
+            self.die(request)
         elif request.get("stream"):
             self.stream(request)
         else:
             status = MANNERS["chat_status"] if "chat" in self.path else 200
             self.answer(status, self.completion(request, "a whole answer"))
+
+    def die(self, request: dict[str, Any]) -> None:
+        """As often as the file says, with an answer of status 500 or without any."""
+        count = int(DEATHS.read_text())
+        DEATHS.write_text(str(count - 1)) if count > 1 else DEATHS.unlink()
+        if request.get("answer_first"):
+            self.answer(500, {"error": {"message": "EngineDeadError"}})
+            threading.Timer(0.2, os._exit, [0]).start()
+        else:
+            os._exit(0)
 
     def hang(self) -> None:
         while HANG.exists():

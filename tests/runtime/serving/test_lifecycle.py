@@ -16,15 +16,15 @@ from rig_runtime.lifecycle import FAILURES_ALLOWED, Life, Phase
 Event = Callable[[Life, float], Life]
 
 
-def broke(life: Life, now: float, *, permanent: bool = False, has_served: bool = False) -> Life:
-    return lifecycle.broke(life, now, reason="r", permanent=permanent, has_served=has_served)
+def broke(life: Life, now: float, *, permanent: bool = False, was_used: bool = False) -> Life:
+    return lifecycle.broke(life, now, reason="r", permanent=permanent, was_used=was_used)
 
 
 EVENTS: dict[str, Event] = {
     "started": lifecycle.started,
     "broke": broke,
     "broke for good": partial(broke, permanent=True),
-    "broke after serving": partial(broke, has_served=True),
+    "broke in use": partial(broke, was_used=True),
     "retry_due": lifecycle.retry_due,
     "stop_asked": lifecycle.stop_asked,
     "stopped": lifecycle.stopped,
@@ -34,10 +34,10 @@ LEGAL = {
     (Phase.STARTING, "started"): Phase.READY,
     (Phase.STARTING, "broke"): Phase.WAITING,
     (Phase.STARTING, "broke for good"): Phase.FAILED,
-    (Phase.STARTING, "broke after serving"): Phase.WAITING,
+    (Phase.STARTING, "broke in use"): Phase.WAITING,
     (Phase.READY, "broke"): Phase.WAITING,
     (Phase.READY, "broke for good"): Phase.FAILED,
-    (Phase.READY, "broke after serving"): Phase.WAITING,
+    (Phase.READY, "broke in use"): Phase.WAITING,
     (Phase.WAITING, "retry_due"): Phase.STARTING,
     (Phase.STARTING, "stop_asked"): Phase.DRAINING,
     (Phase.READY, "stop_asked"): Phase.DRAINING,
@@ -63,16 +63,16 @@ def test_each_event_in_each_phase(phase: Phase, event: str) -> None:
 @given(st.lists(st.sampled_from(sorted(EVENTS))))
 def test_failures_end_in_a_clear_state_and_never_in_a_loop(events: list[str]) -> None:
     life = lifecycle.begin(0.0)
-    unserved = 0
+    unused = 0
     for now, event in enumerate(events):
         try:
             life = EVENTS[event](life, float(now))
         except ValueError:
             continue
-        unserved = {"broke": unserved + 1, "broke after serving": 1}.get(event, unserved)
+        unused = {"broke": unused + 1, "broke in use": 1}.get(event, unused)
         assert life.failures <= FAILURES_ALLOWED
         if event == "broke":
-            assert (life.phase is Phase.FAILED) == (unserved >= FAILURES_ALLOWED)
+            assert (life.phase is Phase.FAILED) == (unused >= FAILURES_ALLOWED)
         if life.phase is Phase.WAITING:
             assert 0 < life.backoff_seconds <= lifecycle.LONGEST_BACKOFF_SECONDS
 
@@ -84,10 +84,10 @@ def test_backoff_grows() -> None:
     assert steps[-1] == lifecycle.LONGEST_BACKOFF_SECONDS
 
 
-def test_an_engine_that_serves_between_its_deaths_is_always_started_again() -> None:
+def test_an_engine_that_is_used_between_its_deaths_is_always_started_again() -> None:
     life = lifecycle.begin(0.0)
     for now in range(10 * FAILURES_ALLOWED):
-        life = broke(lifecycle.started(life, now), now, has_served=True)
+        life = broke(lifecycle.started(life, now), now, was_used=True)
         assert life.phase is Phase.WAITING
         life = lifecycle.retry_due(life, now)
 

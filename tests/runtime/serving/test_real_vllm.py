@@ -122,11 +122,12 @@ def test_a_killed_process_is_told_and_mended(
     client: openai.OpenAI, service: Any, name: str
 ) -> None:
     client.completions.create(model="tiny", prompt="rig", max_tokens=1)
+    pid = victim(service, name)
     body = {"model": "tiny", "prompt": "a", "max_tokens": 1900, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", f"{service.address}/v1/completions", json=body, timeout=60) as answer:
         lines = answer.iter_lines()
         next(lines)
-        os.kill(victim(service, name), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         data = [line.removeprefix("data: ") for line in lines if line]
     # where the API server outlives the others, the error is its own, and its [DONE] follows
     told = [json.loads(item) for item in data if item != "[DONE]"][-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +56,8 @@ class Planning:
         return plan_model(shape, beside(self._rig, others), request)
 
     async def process(self, model: ModelConfig, plan: Plan) -> EngineProcess:
+        if model.name == "no-room":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/state")
         raise NothingFits("this test starts no engine")
 
     def changed(self, model: str, life: Life) -> None:
@@ -91,6 +95,15 @@ async def test_an_error_before_the_start_is_tried_again(rig: Rig, shape: ModelSh
     await made.start()
     await made.models["tiny"].next_change()
     assert effects.phases == [("tiny", Phase.WAITING)]
+    await made.stop()
+
+
+async def test_a_full_disk_is_told_and_tried_again(rig: Rig, shape: ModelShape) -> None:
+    made = scheduler(Planning(rig, shape), "no-room")
+    await made.start()
+    await made.models["no-room"].next_change()
+    assert made.models["no-room"].life.phase is Phase.WAITING
+    assert "No space left on device: /state" in (made.models["no-room"].life.reason or "")
     await made.stop()
 
 

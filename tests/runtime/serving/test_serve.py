@@ -192,6 +192,36 @@ def test_a_stream_without_its_end_gets_an_error_event(
         list(stream)
 
 
+@pytest.mark.parametrize("answer_first", [False, True])
+def test_a_request_that_finds_a_dying_engine_gets_the_next_one(
+    make_service: Any, stand_in: Any, answer_first: bool
+) -> None:
+    service = make_service()
+    service.start()
+    service.until_phase("ready")
+    (stand_in.model / "deaths").write_text("1")
+    with httpx.Client(base_url=service.address, timeout=30) as client:
+        answer = client.post(CHAT, json=chat(answer_first=answer_first))
+    assert answer.status_code == 200
+    assert len(stand_in.starts()) == 2
+
+
+def test_a_request_that_kills_every_engine_is_given_up(make_service: Any, stand_in: Any) -> None:
+    service = make_service()
+    service.start()
+    service.until_phase("ready")
+    (stand_in.model / "deaths").write_text("100")
+    with httpx.Client(base_url=service.address, timeout=30) as client:
+        for starts in (2, 4):
+            answer = client.post(CHAT, json=chat())
+            assert answer.status_code == 502
+            assert answer.json()["error"]["code"] == "engine_died"
+            assert answer.headers["retry-after"]
+            assert len(stand_in.starts()) in (starts, starts + 1)
+        (stand_in.model / "deaths").unlink()
+        assert client.post(CHAT, json=chat()).status_code == 200
+
+
 def test_a_client_that_leaves_cancels_its_work(
     make_service: Any, stand_in: Any, until: Until
 ) -> None:
