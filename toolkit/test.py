@@ -25,7 +25,14 @@ CHECKS: Mapping[str, tuple[str, ...]] = {
 }
 
 # Each in a process of its own: pyinfra's test harness patches the standard library with gevent.
-SUITES = ("tests/tasks", "tests/runtime", "tests/toolkit", "tests/virtual_rig", "tests/e2e")
+SUITES = (
+    "tests/tasks",
+    "tests/runtime",
+    "tests/toolkit",
+    "tests/docs",
+    "tests/virtual_rig",
+    "tests/e2e",
+)
 
 QUICK = "not box and not engine and not long"
 NO_TESTS_COLLECTED = 5
