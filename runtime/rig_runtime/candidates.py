@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
@@ -92,8 +92,12 @@ class Candidate:
     @cached_property
     def lacking_bytes(self) -> tuple[int, ...]:
         """For each rank what it needs beyond what its card has; 0 where it fits."""
-        pairs = zip(self.ranks, self.rooms, strict=True)
-        return tuple(max(0, rank.total_bytes - room) for rank, room in pairs)
+        if self.needs is None:
+            return ()
+        tokens = self.context_tokens or self.wanted_tokens
+        totals = self.needs.totals(self.split.partition, tokens)
+        ranks = (total for total in totals for _ in range(self.split.tensor))
+        return tuple(max(0, need - room) for need, room in zip(ranks, self.rooms, strict=True))
 
     @cached_property
     def decode_tokens_per_second(self) -> float | None:
@@ -114,6 +118,19 @@ class Candidate:
         return sum(gpu.power_limit_watts or 0 for gpu in self.gpus)
 
 
+def unusable_cards(rig: Rig, request: PlanRequest) -> dict[str, Reason]:
+    """Cards that take no part whatever the model is, by UUID."""
+    found: dict[str, Reason] = {}
+    for gpu in rig.gpus:
+        if gpu.unavailable:
+            found[gpu.uuid] = Reason("unavailable", gpu.unavailable)
+        elif gpu.memory_total_bytes is None:
+            found[gpu.uuid] = Reason("memory_unknown", "it does not report how much memory it has")
+        elif gpu.uuid in request.exclude:
+            found[gpu.uuid] = Reason("excluded_by_request", "it was asked to be left out")
+    return found
+
+
 @dataclass(frozen=True)
 class Search:
     """All candidates for one model on one rig."""
@@ -121,19 +138,26 @@ class Search:
     shape: ModelShape
     rig: Rig
     request: PlanRequest
-    unusable: dict[str, Reason] = field(default_factory=dict)
+    unusable: dict[str, Reason]
     """Cards that take no part at all, by UUID."""
+    engines: tuple[EngineRules, ...]
+    """Those that may be used."""
+
+    @staticmethod
+    def of(shape: ModelShape, rig: Rig, request: PlanRequest) -> Search:
+        """A search with the engine that was asked for, or all that are installed."""
+        names = request.engines if request.engine is None else (request.engine,)
+        engines = tuple(RULES[name](shape) for name in names)
+        return Search(shape, rig, request, unusable_cards(rig, request), engines)
+
+    def asked_again(self, rig: Rig | None = None, request: PlanRequest | None = None) -> Search:
+        """The same question for another rig or with another wish, the engine apart."""
+        rig, request = rig or self.rig, request or self.request
+        return Search(self.shape, rig, request, unusable_cards(rig, request), self.engines)
 
     @cached_property
     def wish(self) -> Wish:
         return Wish.of(self.shape, self.request)
-
-    @cached_property
-    def engines(self) -> tuple[EngineRules, ...]:
-        """The engines that may be used: the one that was asked for, or all that are installed."""
-        request = self.request
-        names = request.engines if request.engine is None else (request.engine,)
-        return tuple(RULES[name](self.shape) for name in names)
 
     @cached_property
     def room(self) -> dict[str, int]:
@@ -159,10 +183,48 @@ class Search:
         fitting = [candidate for candidate in self.candidates if candidate.fits]
         return min(fitting, key=self.rank_key, default=None)
 
-    @property
+    @cached_property
     def longest(self) -> int:
-        """The longest context of any legal candidate, whether or not it is what was wished for."""
-        return max((c.max_context_tokens for c in self.candidates if c.legal), default=0)
+        """The longest context of any legal candidate, whether or not it is what was wished for.
+
+        For a given split, cards with more room never hold less: of each number of cards only the
+        roomiest have to be looked at.
+        """
+        return max((self._longest_of(rules) for rules in self.engines), default=0)
+
+    def _longest_of(self, rules: EngineRules) -> int:
+        if rules.model_reasons(self.request.kv_cache_dtype):
+            return 0
+        able = [gpu for gpu in self.cards if not self.card_reasons(rules, gpu)]
+        able.sort(key=lambda gpu: -self.room[gpu.uuid])
+        most = 0
+        for group in rules.may_share(able):
+            for count in range(1, min(len(group), MAX_CARDS_IN_SET) + 1):
+                for tensor, stages in rules.grids(count):
+                    grid = _Grid(self, rules, tensor, stages)
+                    if not self.grid_reasons(rules, tensor, stages):
+                        most = max(most, grid.longest(group[:count]))
+        return most
+
+    def card_reasons(self, rules: EngineRules, gpu: Gpu) -> tuple[Reason, ...]:
+        """Why the engine cannot use a card, computed once."""
+        key = (rules.name, gpu.uuid)
+        if key not in self._card_reasons:
+            self._card_reasons[key] = rules.card_reasons(gpu, self.request.kv_cache_dtype)
+        return self._card_reasons[key]
+
+    @cached_property
+    def _card_reasons(self) -> dict[tuple[str, str], tuple[Reason, ...]]:
+        return {}
+
+    @cached_property
+    def by_card(self) -> dict[str, list[Candidate]]:
+        """The candidates that each card takes part in, by UUID."""
+        found: dict[str, list[Candidate]] = {gpu.uuid: [] for gpu in self.rig.gpus}
+        for candidate in self.candidates:
+            for gpu in candidate.gpus:
+                found[gpu.uuid].append(candidate)
+        return found
 
     def rank_key(self, candidate: Candidate) -> tuple[float, ...]:
         """Smaller is better: what was asked for, then speed, then fewer cards, then watts.
@@ -228,10 +290,20 @@ class _Grid:
         return tuple(sorted(cards, key=lambda gpu: (_age(gpu), gpu.bus_id, gpu.uuid)))
 
     def _set_reasons(self, gpus: Sequence[Gpu]) -> Iterator[Reason]:
-        dtype = self.search.request.kv_cache_dtype
         for gpu in gpus:
-            yield from self.rules.card_reasons(gpu, dtype)
+            yield from self.search.card_reasons(self.rules, gpu)
         yield from self.rules.group_reasons(gpus)
+
+    def longest(self, cards: Sequence[Gpu]) -> int:
+        """The longest context on this set of cards."""
+        smallest = self._smallest_rooms(self._in_rank_order(cards))
+        return self._needs.most_tokens(self._split(smallest).partition, smallest)
+
+    def _smallest_rooms(self, gpus: Sequence[Gpu]) -> list[int]:
+        """For each stage, the room of its smallest card."""
+        room = [self.search.room[gpu.uuid] for gpu in gpus]
+        starts = range(0, len(room), self.tensor)
+        return [min(room[start : start + self.tensor]) for start in starts]
 
     def _even(self) -> Split:
         count = self.search.shape.num_hidden_layers
@@ -269,11 +341,7 @@ class _Grid:
 
     def _judge(self, gpus: tuple[Gpu, ...]) -> Candidate:
         search = self.search
-        room = [search.room[gpu.uuid] for gpu in gpus]
-        smallest = [
-            min(room[stage * self.tensor : (stage + 1) * self.tensor])
-            for stage in range(self.stages)
-        ]
+        smallest = self._smallest_rooms(gpus)
         split = self._split(smallest)
         longest = self._needs.most_tokens(split.partition, smallest)
         enough = longest >= search.wish.least_tokens
@@ -284,7 +352,7 @@ class _Grid:
             max_context_tokens=longest,
             context_tokens=min(longest, search.wish.goal_tokens) if enough else 0,
             wanted_tokens=search.wish.least_tokens,
-            rooms=tuple(room),
+            rooms=tuple(search.room[gpu.uuid] for gpu in gpus),
             needs=self._needs,
             links=search.links,
         )

@@ -30,7 +30,7 @@ def plan_on_cpu(shape: ModelShape, request: PlanRequest, available_bytes: int) -
     longest = shape.max_position_embeddings
     context = min(request.context_tokens or DEFAULT_CONTEXT_TOKENS, longest)
     load = Load(context, request.sequences, request.kv_cache_dtype)
-    (rank,) = VllmNeeds(shape, tensor, 1, load).ranks((shape.num_hidden_layers,), context)
+    (rank,) = VllmNeeds.of(shape, tensor, 1, load).ranks((shape.num_hidden_layers,), context)
     one_bytes = FLOAT32_FACTOR * (rank.weights_bytes + rank.kv_cache_bytes) + PROCESS_BYTES
     if tensor * one_bytes > available_bytes:
         raise NothingFits(

@@ -7,7 +7,7 @@ One class an engine, all with the same questions; the answers are in `vllm_memor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rig_runtime import llama_memory, parallel, vllm_memory
@@ -17,7 +17,7 @@ from rig_runtime.memory import Load, Needs
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.parallel import Reason
 from rig_runtime.plan_types import EngineName, KvCacheDtype
-from rig_runtime.vllm_memory import VllmNeeds
+from rig_runtime.vllm_memory import RankLayers, VllmNeeds
 
 
 class EngineRules(Protocol):
@@ -50,6 +50,9 @@ class EngineRules(Protocol):
     def group_reasons(self, gpus: Sequence[Gpu]) -> tuple[Reason, ...]:
         """Why cards cannot take part together."""
 
+    def may_share(self, gpus: Sequence[Gpu]) -> list[list[Gpu]]:
+        """The cards in the largest sets that may serve one model together."""
+
     def needs(self, tensor: int, stages: int, load: Load) -> Needs:
         """What the ranks of such a split need."""
 
@@ -61,6 +64,7 @@ class VllmRules:
     shape: ModelShape
     name: EngineName = "vllm"
     batched_tokens: int = vllm_memory.BATCHED_TOKENS
+    _known_layers: dict[tuple[int, str], RankLayers] = field(default_factory=dict, compare=False)
 
     def grids(self, cards: int) -> Iterator[tuple[int, int]]:
         for stages in range(1, min(cards, self.shape.num_hidden_layers) + 1):
@@ -88,8 +92,20 @@ class VllmRules:
     def group_reasons(self, gpus: Sequence[Gpu]) -> tuple[Reason, ...]:
         return parallel.group_reasons(gpus)
 
+    def may_share(self, gpus: Sequence[Gpu]) -> list[list[Gpu]]:
+        if not self.group_reasons(gpus):
+            return [list(gpus)]
+        old = [gpu for gpu in gpus if parallel.is_old(gpu) or gpu.capability is None]
+        return [old, [gpu for gpu in gpus if not parallel.is_old(gpu)]]
+
     def needs(self, tensor: int, stages: int, load: Load) -> Needs:
-        return VllmNeeds(self.shape, tensor, stages, load)
+        return VllmNeeds(self.shape, tensor, stages, load, self._layers(tensor, load))
+
+    def _layers(self, tensor: int, load: Load) -> RankLayers:
+        key = (tensor, load.kv_cache_dtype)
+        if key not in self._known_layers:
+            self._known_layers[key] = RankLayers(self.shape, *key)
+        return self._known_layers[key]
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,9 @@ class OllamaRules:
 
     def group_reasons(self, gpus: Sequence[Gpu]) -> tuple[Reason, ...]:
         return ()
+
+    def may_share(self, gpus: Sequence[Gpu]) -> list[list[Gpu]]:
+        return [list(gpus)]
 
     def needs(self, tensor: int, stages: int, load: Load) -> Needs:
         return LlamaNeeds(self.shape, stages, load)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rig_runtime.candidates import Search
-from rig_runtime.gpus import Gpu, Rig, usable
-from rig_runtime.plan_types import PlanRequest
+from rig_runtime.gpus import Gpu, usable
 from rig_runtime.units import size, tokens
-from rig_runtime.verdicts import short_name, unusable_cards
+from rig_runtime.verdicts import short_name
 
 MOST_FIXES = 4
 LEAST_GAIN_TOKENS = 512
@@ -61,19 +60,21 @@ def _changes(search: Search) -> Iterator[Change]:
         one = request.model_copy(update={"sequences": 1})
         yield Change(
             "serve one sequence at a time instead of " + str(request.sequences),
-            _ask(search, request=one),
+            search.asked_again(request=one),
         )
     if request.kv_cache_dtype in ("auto", "float16", "bfloat16"):
         half = request.model_copy(update={"kv_cache_dtype": "fp8"})
-        yield Change("store the KV cache as fp8", _ask(search, request=half))
+        yield Change("store the KV cache as fp8", search.asked_again(request=half))
     if request.tensor_parallel_size is not None:
         free = request.model_copy(update={"tensor_parallel_size": None})
-        yield Change("leave the tensor parallel size to the planner", _ask(search, request=free))
+        yield Change(
+            "leave the tensor parallel size to the planner", search.asked_again(request=free)
+        )
     for uuid in sorted(request.exclude):
         if left_out := next((each for each in search.rig.gpus if each.uuid == uuid), None):
             back = request.model_copy(update={"exclude": request.exclude - {uuid}})
             yield Change(
-                f"let the planner use the {short_name(left_out)}", _ask(search, request=back)
+                f"let the planner use the {short_name(left_out)}", search.asked_again(request=back)
             )
 
 
@@ -89,10 +90,6 @@ def _free(search: Search, gpu: Gpu) -> Change | None:
     )
     gpus = tuple(freed if each.uuid == gpu.uuid else each for each in search.rig.gpus)
     rig = search.rig.model_copy(update={"gpus": gpus})
-    return Change(f"stop {who} on the {short_name(gpu)} (+{size(held)})", _ask(search, rig=rig))
-
-
-def _ask(search: Search, *, rig: Rig | None = None, request: PlanRequest | None = None) -> Search:
-    rig = rig or search.rig
-    request = request or search.request
-    return replace(search, rig=rig, request=request, unusable=unusable_cards(rig, request))
+    return Change(
+        f"stop {who} on the {short_name(gpu)} (+{size(held)})", search.asked_again(rig=rig)
+    )

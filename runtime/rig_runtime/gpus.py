@@ -7,6 +7,7 @@ A rig is the cards that one machine has now, as values; `--rig FILE` reads the s
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -63,10 +64,13 @@ class Gpu(_Snapshot):
     @property
     def capability(self) -> tuple[int, int] | None:
         """The compute capability as numbers that compare: '8.6' -> (8, 6)."""
-        if self.compute_capability is None:
-            return None
-        major, minor = self.compute_capability.split(".")
-        return int(major), int(minor)
+        return None if self.compute_capability is None else _numbers(self.compute_capability)
+
+
+@cache
+def _numbers(capability: str) -> tuple[int, int]:
+    major, minor = capability.split(".")
+    return int(major), int(minor)
 
 
 class Link(_Snapshot):

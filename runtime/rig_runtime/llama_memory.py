@@ -59,6 +59,10 @@ class LlamaNeeds:
             for stage, layers in enumerate(self._layers(partition))
         )
 
+    def totals(self, partition: Sequence[int], context_tokens: int) -> list[int]:
+        """The bytes of each card."""
+        return [rank.total_bytes for rank in self.ranks(partition, context_tokens)]
+
     def most_tokens(self, partition: Sequence[int], rooms: Sequence[int]) -> int:
         """The longest context that fits every card."""
         longest = self.shape.max_position_embeddings

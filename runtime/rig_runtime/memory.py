@@ -66,6 +66,9 @@ class Needs(Protocol):
     def ranks(self, partition: Sequence[int], context_tokens: int) -> tuple[RankMemory, ...]:
         """What one rank of each stage needs."""
 
+    def totals(self, partition: Sequence[int], context_tokens: int) -> list[int]:
+        """The sum of it."""
+
     def most_tokens(self, partition: Sequence[int], rooms: Sequence[int]) -> int:
         """The longest context that fits the room of each stage's smallest card."""
 

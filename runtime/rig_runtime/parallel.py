@@ -161,18 +161,23 @@ def group_reasons(gpus: Sequence[Gpu]) -> tuple[Reason, ...]:
     vLLM asks the first device what dtype and attention kernel to use: with a card on each side
     of capability 8.0 (bf16, FlashAttention) one worker cannot run what the other was given.
     """
-    known = [gpu for gpu in gpus if gpu.capability is not None]
-    old = [gpu for gpu in known if gpu.capability and gpu.capability < BF16_MIN_CAPABILITY]
-    if not old or len(old) == len(known):
+    old = next((gpu for gpu in gpus if is_old(gpu)), None)
+    new = next((gpu for gpu in gpus if gpu.capability and not is_old(gpu)), None)
+    if old is None or new is None:
         return ()
-    new = next(gpu for gpu in known if gpu not in old)
     return (
         Reason(
             "mixed_generations",
-            f"{old[0].name} ({old[0].compute_capability}: no bf16, no FlashAttention) cannot share "
+            f"{old.name} ({old.compute_capability}: no bf16, no FlashAttention) cannot share "
             f"an engine with {new.name} ({new.compute_capability})",
         ),
     )
+
+
+def is_old(gpu: Gpu) -> bool:
+    """Whether a card is known to have no bf16."""
+    capability = gpu.capability
+    return capability is not None and capability < BF16_MIN_CAPABILITY
 
 
 def _version(capability: tuple[int, int]) -> str:

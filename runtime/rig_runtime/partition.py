@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
-STEPS = 12
-"""Halvings of the fill: the partition is good to 1/4096 of a card."""
+STEPS = 10
+"""Halvings of the fill: the partition is good to 1/1024 of a card."""
 
 
 def balanced_partition(layer_bytes: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None:
@@ -19,6 +19,9 @@ def balanced_partition(layer_bytes: Sequence[int], rooms: Sequence[int]) -> tupl
     sums = [0, *accumulate(layer_bytes)]
     if len(layer_bytes) < len(rooms) or min(rooms) <= 0 or sums[-1] > sum(rooms):
         return None
+    shares = _shares(sums, rooms)
+    if shares is not None:
+        return shares
     best = _filled(sums, rooms)
     if best is None:
         return None
@@ -31,6 +34,25 @@ def balanced_partition(layer_bytes: Sequence[int], rooms: Sequence[int]) -> tupl
         else:
             best, enough = found, fill
     return best
+
+
+def _shares(sums: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None:
+    """Layers in proportion to the rooms, to the nearest layer; None where a stage overflows."""
+    layers, ends = len(sums) - 1, [0]
+    scale = sums[-1] / sum(rooms)
+    for room in accumulate(rooms[:-1]):
+        wanted = room * scale
+        end = bisect_right(sums, wanted) - 1
+        if end < layers and sums[end + 1] - wanted < wanted - sums[end]:
+            end += 1
+        ends.append(end)
+    ends.append(layers)
+    counts = tuple(end - start for start, end in pairwise(ends))
+    fits = all(
+        sums[end] - sums[start] <= room
+        for (start, end), room in zip(pairwise(ends), rooms, strict=True)
+    )
+    return counts if fits and min(counts) > 0 else None
 
 
 def _filled(sums: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None:

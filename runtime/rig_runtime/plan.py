@@ -21,7 +21,7 @@ from rig_runtime.plan_types import (
     SplitName,
 )
 from rig_runtime.units import tokens
-from rig_runtime.verdicts import card_verdicts, describe, lacking, split_name, unusable_cards
+from rig_runtime.verdicts import card_verdicts, describe, lacking, split_name
 
 __all__ = [
     "Alternative",
@@ -49,7 +49,7 @@ def plan_model(shape: ModelShape, rig: Rig, request: PlanRequest) -> Plan:
     made for.
     """
     _check_context(shape, request)
-    search = Search(shape, rig, request, unusable_cards(rig, request))
+    search = Search.of(shape, rig, request)
     best = search.best
     return _infeasible(search) if best is None else _feasible(search, best)
 
@@ -162,18 +162,20 @@ def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem
 def _alternatives(search: Search, best: Candidate | None) -> tuple[Alternative, ...]:
     """The runners-up, one for each kind of set, and why they lost."""
     fitting = sorted((c for c in search.candidates if c.fits), key=search.rank_key)
-    shown: dict[str, Alternative] = {}
-    for other in fitting:
-        name = describe(other)
-        if other is not best and name not in shown and (best is None or name != describe(best)):
-            shown[name] = _alternative(other, _why_not(other, best))
     short = sorted(
         (c for c in search.candidates if c.legal and not c.fits),
         key=lambda c: (max(c.lacking_bytes), len(c.gpus)),
     )
-    for other in short:
-        shown.setdefault(describe(other), _alternative(other, lacking(search, other)))
-    return tuple(shown.values())[:MOST_ALTERNATIVES]
+    names = {describe(best)} if best else set()
+    found = []
+    for other in (*fitting, *short):
+        if (name := describe(other)) not in names:
+            names.add(name)
+            why_not = _why_not(other, best) if other.fits else lacking(search, other)
+            found.append(_alternative(other, f"{name}: {why_not}"))
+        if len(found) == MOST_ALTERNATIVES:
+            break
+    return tuple(found)
 
 
 def _alternative(other: Candidate, why_not: str) -> Alternative:
@@ -184,7 +186,7 @@ def _alternative(other: Candidate, why_not: str) -> Alternative:
 
 def _why_not(other: Candidate, best: Candidate | None) -> str:
     pace = other.decode_tokens_per_second
-    said = f"{describe(other)}: {tokens(other.max_context_tokens)} tokens of context at most"
+    said = f"{tokens(other.max_context_tokens)} tokens of context at most"
     if pace is not None:
         said += f", {pace:.0f} tokens/s"
     if best is not None and best.decode_tokens_per_second is not None:

@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rig_runtime.candidates import Candidate, Search
-from rig_runtime.gpus import Gpu, Rig, usable
+from rig_runtime.gpus import Gpu, usable
 from rig_runtime.parallel import Reason
-from rig_runtime.plan_types import CardVerdict, PlanRequest, RankMemory, SplitName
+from rig_runtime.plan_types import CardVerdict, RankMemory, SplitName
 from rig_runtime.units import size, tokens
 
 Verdict = tuple[str, Reason]
-
-
-def unusable_cards(rig: Rig, request: PlanRequest) -> dict[str, Reason]:
-    """Cards that take no part whatever the model is, by UUID."""
-    found: dict[str, Reason] = {}
-    for gpu in rig.gpus:
-        if gpu.unavailable:
-            found[gpu.uuid] = Reason("unavailable", gpu.unavailable)
-        elif gpu.memory_total_bytes is None:
-            found[gpu.uuid] = Reason("memory_unknown", "it does not report how much memory it has")
-        elif gpu.uuid in request.exclude:
-            found[gpu.uuid] = Reason("excluded_by_request", "it was asked to be left out")
-    return found
 
 
 def card_verdicts(search: Search, chosen: Candidate | None) -> tuple[CardVerdict, ...]:
@@ -68,7 +55,7 @@ def _used(search: Search, chosen: Candidate, gpu: Gpu, rank: int, need: RankMemo
 def _not_used(search: Search, chosen: Candidate | None, gpu: Gpu) -> Verdict:
     if gpu.uuid in search.unusable:
         return "excluded", search.unusable[gpu.uuid]
-    with_card = [c for c in search.candidates if gpu in c.gpus]
+    with_card = search.by_card[gpu.uuid]
     fitting = [c for c in with_card if c.fits]
     if fitting and chosen is not None:
         return "spare", _spare(search, chosen, min(fitting, key=search.rank_key))

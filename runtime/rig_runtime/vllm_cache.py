@@ -112,47 +112,41 @@ class CachePlan:
     """For each group of layers, how many of its layers come before each layer."""
     layer_shares: tuple[int, ...]
     """Each layer's part of the cache."""
-    in_flight_tokens: int
 
     @staticmethod
     def of(
-        layers: Sequence[Layer],
-        tensor: int,
-        stages: int,
-        element_bytes: int,
-        state_conv_bytes: int,
-        batched_tokens: int,
+        layers: Sequence[Layer], tensor: int, element_bytes: int, state_conv_bytes: int
     ) -> CachePlan:
         """`element_bytes` is of one cached key or value, `state_conv_bytes` of one element of a
         convolution's state."""
         by_kind: dict[Kind, list[int]] = {}
+        known: dict[int, tuple[Kind, ...]] = {}
         for number, layer in enumerate(layers):
-            for kind in _kinds(layer, tensor, element_bytes, state_conv_bytes):
+            if id(layer) not in known:
+                kinds = _kinds(layer, tensor, element_bytes, state_conv_bytes)
+                known[id(layer)] = tuple(kinds)
+            for kind in known[id(layer)]:
                 by_kind.setdefault(kind, []).append(number)
-        in_flight = batched_tokens * max(IN_FLIGHT_BATCHES, stages)
         shares = [0] * len(layers)
         if not by_kind:
-            return CachePlan(0, (), (), tuple(shares), in_flight)
-        page, kinds = _unified(by_kind)
-        for number in (number for members in kinds.values() for number in members):
+            return CachePlan(0, (), (), tuple(shares))
+        page, same_page = _unified(by_kind)
+        for number in (number for members in same_page.values() for number in members):
             shares[number] += 1
-        size = _group_size([len(members) for members in kinds.values()])
-        groups = tuple(Group(kind, ceil(len(members) / size)) for kind, members in kinds.items())
-        members = tuple(_counts(each, len(layers)) for each in _members(kinds.values(), size))
-        return CachePlan(page, groups, members, tuple(shares), in_flight)
+        size = _group_size([len(members) for members in same_page.values()])
+        groups = tuple(Group(kind, ceil(len(each) / size)) for kind, each in same_page.items())
+        counts = tuple(_counts(each, len(layers)) for each in _members(same_page.values(), size))
+        return CachePlan(page, groups, counts, tuple(shares))
 
-    def pools(self, partition: Sequence[int]) -> tuple[Pool, ...]:
+    def pools(self, partition: Sequence[int], batched_tokens: int) -> tuple[Pool, ...]:
         """The pool of one rank of each stage: a block holds a page of every layer that the widest
         group has there."""
-        return tuple(
-            Pool(
-                self.page_bytes
-                * max((each[end] - each[first] for each in self.members), default=0),
-                self.groups,
-                self.in_flight_tokens,
-            )
-            for first, end in pairwise([0, *accumulate(partition)])
-        )
+        in_flight = batched_tokens * max(IN_FLIGHT_BATCHES, len(partition))
+        found = []
+        for first, end in pairwise([0, *accumulate(partition)]):
+            widest = max((each[end] - each[first] for each in self.members), default=0)
+            found.append(Pool(self.page_bytes * widest, self.groups, in_flight))
+        return tuple(found)
 
 
 def _kinds(layer: Layer, tensor: int, element_bytes: int, conv_bytes: int) -> Iterable[Kind]:

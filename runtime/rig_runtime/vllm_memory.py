@@ -42,6 +42,43 @@ KV_DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m
 
 
 @dataclass(frozen=True)
+class RankLayers:
+    """What the layers cost one of `tensor` ranks, however they are divided into stages."""
+
+    shape: ModelShape
+    tensor: int
+    kv_cache_dtype: str
+
+    @cached_property
+    def cache(self) -> CachePlan:
+        """The KV cache."""
+        width = kv_bytes_per_element(self.shape, self.kv_cache_dtype)
+        return CachePlan.of(self.shape.layers, self.tensor, width, DTYPE_BYTES[self.shape.dtype])
+
+    @cached_property
+    def weights(self) -> list[int]:
+        """Weights of each layer."""
+        known: dict[int, int] = {}
+        for layer in self.shape.layers:
+            if id(layer) not in known:
+                known[id(layer)] = layer_weights_bytes(layer, self.tensor)
+        return [known[id(layer)] for layer in self.shape.layers]
+
+    @cached_property
+    def weight_sums(self) -> list[int]:
+        """Weights of all layers before each."""
+        return [0, *accumulate(self.weights)]
+
+    @cached_property
+    def active_sums(self) -> list[int]:
+        """Weights that one token reads, of all layers before each."""
+        if not self.shape.num_experts:
+            return self.weight_sums
+        layers = (active(layer, self.shape) for layer in self.shape.layers)
+        return [0, *accumulate(layer_weights_bytes(layer, self.tensor) for layer in layers)]
+
+
+@dataclass(frozen=True)
 class VllmNeeds:
     """What the ranks of one tensor size and number of stages need, for any partition."""
 
@@ -49,11 +86,25 @@ class VllmNeeds:
     tensor: int
     stages: int
     load: Load
-    """Its context is only the one to divide layers by."""
+    layers: RankLayers
+
+    @staticmethod
+    def of(shape: ModelShape, tensor: int, stages: int, load: Load) -> VllmNeeds:
+        """For one split alone."""
+        layers = RankLayers(shape, tensor, load.kv_cache_dtype)
+        return VllmNeeds(shape, tensor, stages, load, layers)
+
+    def totals(self, partition: Sequence[int], context_tokens: int) -> list[int]:
+        """The bytes of one rank of each stage."""
+        pools = self._pools(partition)
+        return [
+            weights + pool.bytes(context_tokens, self.load.sequences) + self._same_bytes
+            for weights, pool in zip(self._weights(partition), pools, strict=True)
+        ]
 
     def ranks(self, partition: Sequence[int], context_tokens: int) -> tuple[RankMemory, ...]:
         """What one rank of each stage needs; the ranks inside a stage are alike."""
-        pools = self._cache.pools(partition)
+        pools = self._pools(partition)
         weights = self._weights(partition)
         return tuple(
             self._rank(weights[stage], pool, context_tokens) for stage, pool in enumerate(pools)
@@ -63,7 +114,7 @@ class VllmNeeds:
         """The longest context that fits the room of each stage's smallest card."""
         longest = self.shape.max_position_embeddings
         weights = self._weights(partition)
-        for stage, pool in enumerate(self._cache.pools(partition)):
+        for stage, pool in enumerate(self._pools(partition)):
             room = rooms[stage] - self._same_bytes - weights[stage]
             longest = pool.most_tokens(room, self.load.sequences, longest)
         return longest
@@ -71,9 +122,9 @@ class VllmNeeds:
     def read_bytes(self, partition: Sequence[int], context_tokens: int) -> tuple[int, ...]:
         """What a rank of each stage reads for one token, the context half full."""
         found = []
-        pools = self._cache.pools(partition)
+        pools = self._pools(partition)
         for stage, (first, end) in enumerate(spans(partition)):
-            read = self._active_sums[end] - self._active_sums[first]
+            read = self.layers.active_sums[end] - self.layers.active_sums[first]
             if stage == self.stages - 1:
                 head = self.shape.head_bytes or self.shape.embedding_bytes
                 read += vocabulary_bytes(self.shape, head, self.tensor)
@@ -82,41 +133,20 @@ class VllmNeeds:
 
     def layer_bytes(self, context_tokens: int) -> list[int]:
         """Weights and cache of each layer on one rank, to divide layers by."""
-        shares = self._cache.layer_shares
-        whole = self._cache.pools((len(shares),))[0].bytes(context_tokens, self.load.sequences)
+        shares = self.layers.cache.layer_shares
+        whole = self._pools((len(shares),))[0].bytes(context_tokens, self.load.sequences)
         total = sum(shares) or 1
         return [
             weights + whole * share // total
-            for weights, share in zip(self._layer_weights, shares, strict=True)
+            for weights, share in zip(self.layers.weights, shares, strict=True)
         ]
 
     def beside_layers(self, context_tokens: int) -> list[int]:
         """What a rank of each stage holds besides its layers."""
         return [self._same_bytes + outer for outer in self._outer]
 
-    @cached_property
-    def _cache(self) -> CachePlan:
-        return CachePlan.of(
-            self.shape.layers,
-            self.tensor,
-            self.stages,
-            kv_bytes_per_element(self.shape, self.load.kv_cache_dtype),
-            DTYPE_BYTES[self.shape.dtype],
-            self.load.batched_tokens,
-        )
-
-    @cached_property
-    def _layer_weights(self) -> list[int]:
-        return [layer_weights_bytes(layer, self.tensor) for layer in self.shape.layers]
-
-    @cached_property
-    def _weight_sums(self) -> list[int]:
-        return [0, *accumulate(self._layer_weights)]
-
-    @cached_property
-    def _active_sums(self) -> list[int]:
-        layers = (active(layer, self.shape) for layer in self.shape.layers)
-        return [0, *accumulate(layer_weights_bytes(layer, self.tensor) for layer in layers)]
+    def _pools(self, partition: Sequence[int]) -> tuple[Pool, ...]:
+        return self.layers.cache.pools(partition, self.load.batched_tokens)
 
     @cached_property
     def _outer(self) -> list[int]:
@@ -140,7 +170,7 @@ class VllmNeeds:
 
     def _weights(self, partition: Sequence[int]) -> list[int]:
         """Weights of one rank of each stage."""
-        sums = self._weight_sums
+        sums = self.layers.weight_sums
         return [
             sums[end] - sums[first] + outer
             for (first, end), outer in zip(spans(partition), self._outer, strict=True)

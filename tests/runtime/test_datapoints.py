@@ -178,7 +178,7 @@ def test_vllm_weights(name: str) -> None:
 def test_vllm_blocks_of_a_cache(name: str, row: str) -> None:
     """How many blocks of 16 tokens the logged cache has; its size is rounded to 0.01 GiB."""
     made, measured = published(row), POINTS[name]["measured"]
-    needs = VllmNeeds(made, 1, 1, Load(16, 1))
+    needs = VllmNeeds.of(made, 1, 1, Load(16, 1))
     two, one = (needs.ranks((made.num_hidden_layers,), n)[0].kv_cache_bytes for n in (32, 16))
     assert measured["kv_gib"] * GIB / (two - one) == pytest.approx(measured["kv_blocks"], rel=0.003)
 
@@ -186,7 +186,7 @@ def test_vllm_blocks_of_a_cache(name: str, row: str) -> None:
 def test_vllm_needs_for_a_long_context() -> None:
     """vllm-17: 33 000 tokens need 6.05 GiB, and 3.37 GiB hold 18 368 tokens."""
     made, point = published("Qwen/Qwen2.5-14B-Instruct"), POINTS["vllm-17"]["measured"]
-    needs = VllmNeeds(made, 1, 1, Load(33000, 1))
+    needs = VllmNeeds.of(made, 1, 1, Load(33000, 1))
     (rank,) = needs.ranks((48,), 33000)
     assert rank.kv_cache_bytes / GIB == pytest.approx(point["kv_needed_gib"], rel=0.01)
     room = rank.total_bytes - rank.kv_cache_bytes + int(point["kv_available_gib"] * GIB)
@@ -209,5 +209,5 @@ def test_vllms_budget_is_the_sum_of_its_parts(name: str) -> None:
 def test_vllms_activation_peak_is_planned_high() -> None:
     """vllm-11: 0.22 GiB for 2048 tokens; CUDA graphs come on top."""
     made = published("meta-llama/Llama-3.1-8B")
-    (rank,) = VllmNeeds(made, 1, 1, Load(16, 1)).ranks((32,), 16)
+    (rank,) = VllmNeeds.of(made, 1, 1, Load(16, 1)).ranks((32,), 16)
     assert rank.compute_bytes / GIB >= POINTS["vllm-11"]["measured"]["activation_peak_gib"]

@@ -74,7 +74,7 @@ def test_weights_are_exact_to_the_byte(tmp_path: Path) -> None:
 
 
 def rank_weights(made: ModelShape, tensor: int) -> int:
-    return VllmNeeds(made, tensor, 1, Load(16, 1)).ranks((2,), 16)[0].weights_bytes
+    return VllmNeeds.of(made, tensor, 1, Load(16, 1)).ranks((2,), 16)[0].weights_bytes
 
 
 def test_each_rank_holds_its_part(tmp_path: Path) -> None:
