@@ -42,7 +42,8 @@ static int for_each_card(int persistence)
         char name[96] = "?", uuid[96] = "?";
         device_t card;
         int outcome = card_at(i, &card);
-        if (outcome == 0 && persistence >= 0) outcome = set_persistence(card, (unsigned)persistence);
+        if (outcome == 0 && persistence >= 0)
+            outcome = set_persistence(card, (unsigned)persistence);
         if (outcome != 0) {
             printf("Unable to determine the device handle for GPU%u: error %d\n", i, outcome);
             worst = outcome;

@@ -45,7 +45,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned *ou
     return index_of(device, out);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor)
+NVML_API nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major,
+                                                         int *minor)
 {
     WITH_CARD(device, card);
     nvmlReturn_t outcome = number(card.compute_major, (unsigned *)major);

@@ -44,7 +44,8 @@ static uint64_t graphics_clock(const struct card *card)
 
 static uint64_t memory_clock(const struct card *card)
 {
-    return card->utilization > 0 || card->memory_clock_max == UNKNOWN ? card->memory_clock_max : 405;
+    int idle = card->utilization == 0 && card->memory_clock_max != UNKNOWN;
+    return idle ? 405 : card->memory_clock_max;
 }
 
 NVML_API nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, unsigned kind, unsigned *out)

@@ -89,7 +89,8 @@ int is_device(const void *pointer)
 {
     const char *first = (const char *)world.slots, *at = pointer;
     if (at < first || at >= first + sizeof world.slots) return 0;
-    return (size_t)(at - first) % sizeof world.slots[0] == 0 && ((const struct slot *)pointer)->used;
+    if ((size_t)(at - first) % sizeof world.slots[0] != 0) return 0;
+    return ((const struct slot *)pointer)->used;
 }
 
 nvmlReturn_t session_begin(void)
