@@ -10,8 +10,10 @@ from rig_runtime.gpus import Gpu, usable
 from rig_runtime.units import size, tokens
 from rig_runtime.verdicts import short_name
 
-MOST_FIXES = 4
+MOST_FIXES = 5
 LEAST_GAIN_TOKENS = 512
+HALVED_CACHES = ("fp8", "q8_0")
+"""vLLM's and llama.cpp's word for a cache of half the size; an engine refuses the other's."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,21 @@ class Change:
 
 
 def fixes(search: Search) -> tuple[str, ...]:
-    """The changes that give a plan where there is none, or a longer context; best first."""
-    now = search.longest
-    wish = search.request.context_tokens
-    gains: list[tuple[int, str]] = []
+    """The changes that give a plan where there is none, or a longer context.
+
+    Those that are enough for the wish come first, and among them the cheapest: the order in which
+    `_changes` has them.
+    """
+    now, wish = search.longest, search.request.context_tokens
+    found: dict[str, bool] = {}
     for change in _changes(search):
         reach = change.search.longest
         if reach >= now + LEAST_GAIN_TOKENS:
-            gains.append((reach, f"{change.what}: {_gain(now, reach, wish)}"))
-    gains.sort(key=lambda gain: -gain[0])
-    shrink = _shrink(search)
-    return tuple(text for _, text in gains[:MOST_FIXES]) + ((shrink,) if shrink else ())
+            enough = wish is None or reach >= wish
+            found.setdefault(f"{change.what}: {_gain(now, reach, wish)}", enough)
+    if shrink := _shrink(search):
+        found[shrink] = True
+    return tuple(sorted(found, key=lambda text: not found[text])[:MOST_FIXES])
 
 
 def _gain(now: int, reach: int, wish: int | None) -> str:
@@ -62,20 +68,18 @@ def _changes(search: Search) -> Iterator[Change]:
             "serve one sequence at a time instead of " + str(request.sequences),
             search.asked_again(request=one),
         )
-    if request.kv_cache_dtype in ("auto", "float16", "bfloat16"):
-        half = request.model_copy(update={"kv_cache_dtype": "fp8"})
-        yield Change("store the KV cache as fp8", search.asked_again(request=half))
+    if request.kv_cache_dtype in ("auto", "float16", "bfloat16", "f16"):
+        for dtype in HALVED_CACHES:
+            half = request.model_copy(update={"kv_cache_dtype": dtype})
+            yield Change(f"store the KV cache as {dtype}", search.asked_again(request=half))
     if request.tensor_parallel_size is not None:
         free = request.model_copy(update={"tensor_parallel_size": None})
         yield Change(
             "leave the tensor parallel size to the planner", search.asked_again(request=free)
         )
-    for uuid in sorted(request.exclude):
-        if left_out := next((each for each in search.rig.gpus if each.uuid == uuid), None):
-            back = request.model_copy(update={"exclude": request.exclude - {uuid}})
-            yield Change(
-                f"let the planner use the {short_name(left_out)}", search.asked_again(request=back)
-            )
+    if request.exclude:
+        back = request.model_copy(update={"exclude": frozenset()})
+        yield Change("let the planner use all cards", search.asked_again(request=back))
 
 
 def _free(search: Search, gpu: Gpu) -> Change | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rig_runtime.candidates import Candidate, Search
+from rig_runtime.candidates import SAME_SPEED, Candidate, Search
 from rig_runtime.gpus import Gpu, usable
 from rig_runtime.parallel import Reason
 from rig_runtime.plan_types import CardVerdict, RankMemory, SplitName
@@ -73,17 +73,23 @@ def _spare(search: Search, chosen: Candidate, other: Candidate) -> Reason:
             f"of {tokens(min(chosen.max_context_tokens, goal))}",
         )
     pace, best = other.decode_tokens_per_second, chosen.decode_tokens_per_second
+    name, more = describe(other), len(other.gpus) - len(chosen.gpus)
     if pace is None or best is None:
         return Reason("not_needed", f"not needed: {describe(chosen)} is enough")
-    if len(other.gpus) > len(chosen.gpus) and pace > best:
+    if pace * SAME_SPEED < best:
+        return Reason(
+            "slower", f"not needed: {name} would decode {pace:.0f} tokens/s, the plan {best:.0f}"
+        )
+    if more > 0:
         return Reason(
             "gain_too_small",
-            f"not needed: {describe(other)} would decode {pace:.0f} tokens/s instead of "
-            f"{best:.0f}, too little for {len(other.gpus) - len(chosen.gpus)} more card(s)",
+            f"not needed: {name} would decode {pace:.0f} tokens/s instead of {best:.0f}, too "
+            f"little for {more} more card{'s' if more > 1 else ''}",
         )
     return Reason(
-        "slower" if pace < best else "not_needed",
-        f"not needed: {describe(other)} would decode {pace:.0f} tokens/s, the plan {best:.0f}",
+        "not_better",
+        f"not needed: {name} would decode about as many tokens/s, with {other.watts:.0f} W instead "
+        f"of {chosen.watts:.0f} W",
     )
 
 
@@ -98,7 +104,8 @@ def _excluded(search: Search, gpu: Gpu, with_card: list[Candidate]) -> Reason:
     sentence = ""
     if short:
         nearest = min(short, key=lambda c: (max(c.lacking_bytes), len(c.gpus)))
-        sentence = lacking(search, nearest)
+        where = "" if len(nearest.gpus) == 1 else f"{describe(nearest)}: "
+        sentence = where + lacking(search, nearest)
     mixed = _first(with_card, "mixed_generations")
     if mixed:
         return Reason(mixed.code, f"{sentence}; {mixed.sentence}" if sentence else mixed.sentence)
@@ -124,10 +131,10 @@ def lacking(search: Search, candidate: Candidate) -> str:
     """Which card of a legal candidate is too small, and by how much."""
     rank = max(range(len(candidate.gpus)), key=lambda i: candidate.lacking_bytes[i])
     gpu, need = candidate.gpus[rank], candidate.ranks[rank]
-    where = "alone" if len(candidate.gpus) == 1 else f"as one of {len(candidate.gpus)}"
+    subject = "alone it" if len(candidate.gpus) == 1 else f"the {short_name(gpu)}"
     return (
-        f"{where}, {short_name(gpu)} would need {size(need.total_bytes)} for {_load(search)} and "
-        f"has {size(search.room[gpu.uuid])}"
+        f"{subject} would need {size(need.total_bytes)} for {_load(search)} and has "
+        f"{size(search.room[gpu.uuid])}"
     )
 
 

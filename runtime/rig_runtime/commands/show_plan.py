@@ -10,6 +10,7 @@ from rich.text import Text
 from rig_runtime.commands.console import Segment, bar, console
 from rig_runtime.plan import CardVerdict, Plan, nothing_fits
 from rig_runtime.units import gib, size, tokens
+from rig_runtime.verdicts import SPLIT_WORDS
 
 LEGEND = "r reserved  h held  W weights  K KV cache  c compute and fixed  . free"
 VERDICT_STYLES = {"used": "bold green", "spare": "cyan", "excluded": "yellow"}
@@ -51,7 +52,6 @@ def _headline(plan: Plan) -> tuple[str, list[str]]:
         f"{names.count(name)} x {name}" if names.count(name) > 1 else name
         for name in dict.fromkeys(names)
     )
-    split = "" if plan.split == "none" else f", {plan.split} parallel"
     exact = "" if plan.weights_exact else "about "
     facts = [
         f"{exact}{size(plan.weights_bytes)} of weights",
@@ -62,7 +62,10 @@ def _headline(plan: Plan) -> tuple[str, list[str]]:
         facts.append(f"about {plan.expected_decode_tokens_per_second:.0f} tokens/s")
     if plan.expected_power_watts is not None:
         facts.append(f"up to {plan.expected_power_watts:.0f} W")
-    return "bold", [f"{plan.model}: {plan.engine} on {counted}{split}", ", ".join(facts)]
+    return "bold", [
+        f"{plan.model}: {plan.engine} on {counted}{SPLIT_WORDS[plan.split]}",
+        ", ".join(facts),
+    ]
 
 
 def _card_line(card: CardVerdict) -> Text:
