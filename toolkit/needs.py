@@ -6,37 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 
 from rig_runtime.errors import CheckFailed
-
-
-@dataclass(frozen=True)
-class Need:
-    """A program that a virtual rig calls, and the Debian package that has it."""
-
-    program: str
-    package: str
-
-
-VIRTUAL_RIG = (
-    Need("mmdebstrap", "mmdebstrap"),
-    Need("systemd-nspawn", "systemd-container"),
-    Need("ip", "iproute2"),
-    Need("nft", "nftables"),
-    Need("ssh", "openssh-client"),
-    Need("ssh-keygen", "openssh-client"),
-    Need("gcc", "gcc"),
-    Need("dpkg-deb", "dpkg"),
-    Need("apt-ftparchive", "apt-utils"),
-    Need("gpg", "gnupg"),
-)
-
-
-def missing(needs: tuple[Need, ...] = VIRTUAL_RIG) -> list[str]:
-    """The packages, sorted, whose programs are not on PATH (sbin included)."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return sorted({need.package for need in needs if not shutil.which(need.program, path=path)})
+from virtual_rig.command import missing_packages
 
 
 def ensure_virtual_rig() -> None:
@@ -50,7 +22,7 @@ def ensure_virtual_rig() -> None:
             found=f"this is {sys.platform}",
             works="./rig up HOST provisions a real rig from any system that has ssh",
         )
-    packages = missing()
+    packages = missing_packages()
     if os.geteuid() != 0:
         install = f"sudo apt-get install {' '.join(packages)} && " if packages else ""
         raise CheckFailed(

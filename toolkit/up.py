@@ -20,11 +20,9 @@ from tasks.keys import key_folder
 from toolkit import chat, needs
 from toolkit.remote import Remote
 from virtual_rig.base import SUITES
-from virtual_rig.errors import VirtualRigError
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "rig"
-CARDS = ROOT / "virtual_rig" / "rigs" / "mining-rig.json"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -34,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "hosts", nargs="*", metavar="HOST", help="real hosts; none: inventory.py's, or virtual"
     )
     parser.add_argument("--suite", default="bookworm", choices=SUITES)
-    parser.add_argument("--cards", type=Path, default=CARDS, help="a rig snapshot: its cards")
+    parser.add_argument(
+        "--cards", type=Path, default=virtual_rig.MINING_RIG, help="a rig snapshot: its cards"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,14 +59,9 @@ def _hosts() -> list[tuple[str, Mapping[str, Any]]]:
 def _virtual(suite: str, cards: Path) -> None:
     """Bring up the embedded default, unless it is up already."""
     needs.ensure_virtual_rig()
-    try:
-        if virtual_rig.find(NAME) is None:
-            _step(f"starting the virtual rig: a bare Debian ({suite}) in a container")
-            virtual_rig.up(NAME, suite=suite, cards=cards)
-    except VirtualRigError as error:
-        raise CheckFailed(
-            error.needed, found=error.found, works=error.works, how=error.how
-        ) from error
+    if virtual_rig.find(NAME) is None:
+        _step(f"starting the virtual rig: a bare Debian ({suite}) in a container")
+        virtual_rig.up(NAME, suite=suite, cards=cards, tell=_step)
 
 
 def _deploy(environment: Mapping[str, str]) -> None:

@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from virtual_rig.api import Box, down, find, up
 from virtual_rig.errors import BadInput, VirtualRigError
+from virtual_rig.paths import MINING_RIG
 
-__all__ = ["BadInput", "Box", "VirtualRigError", "down", "find", "up"]
+__all__ = ["MINING_RIG", "BadInput", "Box", "VirtualRigError", "down", "find", "up"]

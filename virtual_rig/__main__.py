@@ -49,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", _up, "bring up a fresh box, or switch one on")
     up.add_argument("name", nargs="?", default="rig")
     up.add_argument("--suite", default="bookworm", help=" or ".join(SUITES))
-    up.add_argument("--cards", type=Path, help="a rig snapshot (rig-runtime gpus --json)")
+    up.add_argument(
+        "--cards",
+        type=Path,
+        default=paths.MINING_RIG,
+        help="a rig snapshot, as rig-runtime gpus --json prints it (default: a mining rig)",
+    )
     up.add_argument("--json", action="store_true")
     down = add("down", _down, "remove a box, living or dead, without a trace")
     down.add_argument("name", nargs="?", default="rig")

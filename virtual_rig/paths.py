@@ -12,6 +12,9 @@ import os
 import tempfile
 from pathlib import Path
 
+MINING_RIG = Path(__file__).with_name("rigs") / "mining-rig.json"
+"""The cards that a rig has when nobody names others."""
+
 
 def state() -> Path:
     """The parent of the boxes' folders."""
