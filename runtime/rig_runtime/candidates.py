@@ -178,10 +178,15 @@ class Search:
         return tuple(candidate for rules in self.engines for candidate in self._of_engine(rules))
 
     @cached_property
+    def ranked(self) -> tuple[Candidate, ...]:
+        """The candidates that fit, best first."""
+        fitting = (candidate for candidate in self.candidates if candidate.fits)
+        return tuple(sorted(fitting, key=self.rank_key))
+
+    @property
     def best(self) -> Candidate | None:
         """The best candidate that fits."""
-        fitting = [candidate for candidate in self.candidates if candidate.fits]
-        return min(fitting, key=self.rank_key, default=None)
+        return next(iter(self.ranked), None)
 
     @cached_property
     def longest(self) -> int:
@@ -290,9 +295,18 @@ class _Grid:
         return tuple(sorted(cards, key=lambda gpu: (_age(gpu), gpu.bus_id, gpu.uuid)))
 
     def _set_reasons(self, gpus: Sequence[Gpu]) -> Iterator[Reason]:
+        if self._all_cards_may:
+            return
         for gpu in gpus:
             yield from self.search.card_reasons(self.rules, gpu)
         yield from self.rules.group_reasons(gpus)
+
+    @cached_property
+    def _all_cards_may(self) -> bool:
+        """Whether no card of the rig has a reason, alone or with others: usual, and quick."""
+        cards = self.search.cards
+        alone = any(self.search.card_reasons(self.rules, gpu) for gpu in cards)
+        return not alone and not self.rules.group_reasons(cards)
 
     def longest(self, cards: Sequence[Gpu]) -> int:
         """The longest context on this set of cards."""

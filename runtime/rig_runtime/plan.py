@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 from rig_runtime import candidates, speed
 from rig_runtime.candidates import Candidate, Search
 from rig_runtime.errors import BadInput, NothingFits
@@ -161,21 +164,22 @@ def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem
 
 def _alternatives(search: Search, best: Candidate | None) -> tuple[Alternative, ...]:
     """The runners-up, one for each kind of set, and why they lost."""
-    fitting = sorted((c for c in search.candidates if c.fits), key=search.rank_key)
-    short = sorted(
-        (c for c in search.candidates if c.legal and not c.fits),
-        key=lambda c: (max(c.lacking_bytes), len(c.gpus)),
-    )
     names = {describe(best)} if best else set()
-    found = []
-    for other in (*fitting, *short):
+    found: list[Alternative] = []
+    for other in chain(search.ranked, _nearest_first(search)):
+        if len(found) == MOST_ALTERNATIVES:
+            break
         if (name := describe(other)) not in names:
             names.add(name)
             why_not = _why_not(other, best) if other.fits else lacking(search, other)
             found.append(_alternative(other, f"{name}: {why_not}"))
-        if len(found) == MOST_ALTERNATIVES:
-            break
     return tuple(found)
+
+
+def _nearest_first(search: Search) -> Iterator[Candidate]:
+    """The legal candidates that are too small, those that lack least first."""
+    short = (c for c in search.candidates if c.legal and not c.fits)
+    yield from sorted(short, key=lambda c: (max(c.lacking_bytes), len(c.gpus)))
 
 
 def _alternative(other: Candidate, why_not: str) -> Alternative:

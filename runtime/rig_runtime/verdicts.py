@@ -55,11 +55,10 @@ def _used(search: Search, chosen: Candidate, gpu: Gpu, rank: int, need: RankMemo
 def _not_used(search: Search, chosen: Candidate | None, gpu: Gpu) -> Verdict:
     if gpu.uuid in search.unusable:
         return "excluded", search.unusable[gpu.uuid]
-    with_card = search.by_card[gpu.uuid]
-    fitting = [c for c in with_card if c.fits]
-    if fitting and chosen is not None:
-        return "spare", _spare(search, chosen, min(fitting, key=search.rank_key))
-    return "excluded", _excluded(search, gpu, with_card)
+    best_with_it = next((c for c in search.ranked if gpu.uuid in c.uuids), None)
+    if best_with_it is not None and chosen is not None:
+        return "spare", _spare(search, chosen, best_with_it)
+    return "excluded", _excluded(search, search.by_card[gpu.uuid])
 
 
 def _spare(search: Search, chosen: Candidate, other: Candidate) -> Reason:
@@ -93,7 +92,7 @@ def _spare(search: Search, chosen: Candidate, other: Candidate) -> Reason:
     )
 
 
-def _excluded(search: Search, gpu: Gpu, with_card: list[Candidate]) -> Reason:
+def _excluded(search: Search, with_card: list[Candidate]) -> Reason:
     """The reason of the candidate with this card that came nearest: legal but too small if there
     is one, else a rule of the card itself, then of the group, then of the split."""
     alone = [c for c in with_card if len(c.gpus) == 1]

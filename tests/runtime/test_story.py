@@ -13,6 +13,7 @@ import pytest
 from rig_runtime.gpus import Rig
 from rig_runtime.models import ModelShape, read_shape
 from rig_runtime.plan import Plan, PlanRequest, plan_model
+from rig_runtime.plan_diff import changes
 from rig_runtime.units import GIB, MIB
 from tests.runtime import gguf_files
 from tests.runtime.made import QWEN_7B, rig, shape
@@ -69,6 +70,18 @@ def test_on_the_headless_rig_it_fits(gguf: ModelShape) -> None:
     assert plan.max_context_tokens is not None
     assert plan.max_context_tokens >= CONTEXT
     assert verdict(plan, "3080")[0] == "used"
+
+
+def test_the_headless_rigs_plan_says_what_changed(gguf: ModelShape) -> None:
+    plans = []
+    for name in ("reference-with-desktop", "reference"):
+        on = rig(name)
+        plans.append(plan_model(gguf, on, only_the_3080(on)))
+    said = changes(*plans)
+    assert said[0] == "it fits now"
+    assert "NVIDIA GeForce RTX 3080 at 0000:01:00.0: 700 MiB freed" in said
+    assert any("excluded before, used now" in each for each in said)
+    assert changes(plans[1], plans[1]) == ()
 
 
 def test_the_whole_rig_has_room_even_with_the_desktop(gguf: ModelShape) -> None:

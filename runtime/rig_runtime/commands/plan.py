@@ -6,15 +6,22 @@ Without a model, all configured models together: each on what the ones before it
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from rig_runtime.cli import add_common_arguments
+from rig_runtime.commands.as_json import print_json
 from rig_runtime.commands.inputs import NamedModel, config_of, model_of, models_of, rig_of
 from rig_runtime.commands.memory import add_load_arguments
 from rig_runtime.errors import BadInput
 from rig_runtime.fleet import plan_fleet
 from rig_runtime.gpus import Rig, load_rig
+from rig_runtime.models.fields import read_json_object
 from rig_runtime.plan import Plan, nothing_fits, plan_model
+from rig_runtime.plan_diff import changes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plan as if the cards of this snapshot were plugged in too",
     )
 
+    parser.add_argument(
+        "--diff",
+        type=Path,
+        metavar="FILE",
+        help="say what changes against an earlier plan (the output of plan --json)",
+    )
+
 
 def run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
@@ -40,10 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     models = [_with_arguments(model, arguments) for model in models]
     if arguments.model:
         plan = plan_model(models[0].shape, rig, models[0].request)
-        _print([plan], arguments.json, fleet=False)
+        _print_one(plan, arguments)
         return 0 if plan.feasible else nothing_fits(plan).exit_code
+    if arguments.diff:
+        raise BadInput("--diff compares one plan", works="plan MODEL --diff FILE")
     plans = plan_fleet(((m.name, m.shape, m.request) for m in models), rig)
-    _print(plans, arguments.json, fleet=True)
+    _print_fleet(plans, arguments)
     return 0 if all(plan.feasible for plan in plans) else 3
 
 
@@ -62,8 +78,6 @@ def _with_arguments(model: NamedModel, arguments: argparse.Namespace) -> NamedMo
 
 def _changed(rig: Rig, arguments: argparse.Namespace) -> Rig:
     """The rig with the cards of `--add` plugged in. Raises BadInput for a card that is no card."""
-    from pathlib import Path
-
     for name in arguments.add:
         more = load_rig(Path(name))
         if twice := {gpu.uuid for gpu in rig.gpus} & {gpu.uuid for gpu in more.gpus}:
@@ -80,14 +94,38 @@ def _changed(rig: Rig, arguments: argparse.Namespace) -> Rig:
     return rig
 
 
-def _print(plans: list[Plan] | tuple[Plan, ...], as_json: bool, *, fleet: bool) -> None:
-    if as_json:
-        from rig_runtime.commands.as_json import print_json
+def _print_one(plan: Plan, arguments: argparse.Namespace) -> None:
+    changed = changes(_earlier(arguments.diff), plan) if arguments.diff else None
+    if arguments.json:
+        shown = plan.model_dump(mode="json")
+        print_json(shown if changed is None else {**shown, "changes": list(changed)})
+        return
+    from rig_runtime.commands.show_plan import show_plan
 
-        shown = [plan.model_dump(mode="json") for plan in plans]
-        print_json({"plans": shown} if fleet else shown[0])
+    show_plan(plan, changed=changed)
+
+
+def _print_fleet(plans: Sequence[Plan], arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print_json({"plans": [plan.model_dump(mode="json") for plan in plans]})
         return
     from rig_runtime.commands.show_plan import show_plan
 
     for plan in plans:
         show_plan(plan)
+
+
+def _earlier(path: Path) -> Plan:
+    """A plan that was printed before. Raises BadInput."""
+    values = dict(read_json_object(path).values)
+    values.pop("changes", None)
+    try:
+        return Plan.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInput(
+            f"{path} is no plan of this version",
+            found=f"{place}: {first['msg']}",
+            how="write one with: rig-runtime plan MODEL --json",
+        ) from error

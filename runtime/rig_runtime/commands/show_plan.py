@@ -16,9 +16,12 @@ LEGEND = "r reserved  h held  W weights  K KV cache  c compute and fixed  . free
 VERDICT_STYLES = {"used": "bold green", "spare": "cyan", "excluded": "yellow"}
 
 
-def show_plan(plan: Plan, out: Console | None = None) -> None:
-    """Print one plan; 80 columns are enough, colour only repeats what letters say."""
-    out = out or console()
+def show_plan(plan: Plan, *, changed: tuple[str, ...] | None = None) -> None:
+    """Print one plan; 80 columns are enough, colour only repeats what letters say.
+
+    `changed` is what is different from an earlier plan; empty where nothing is.
+    """
+    out = console()
     style, lines = _headline(plan)
     for number, line in enumerate(lines):
         out.print(Text(_fill(line, out, "  ", "" if number == 0 else "  "), style=style))
@@ -29,6 +32,8 @@ def show_plan(plan: Plan, out: Console | None = None) -> None:
         out.print(_wrapped(card.reason, out, "    "))
     if plan.cards:
         out.print(Text(LEGEND, style="dim"))
+    if changed is not None:
+        _section(out, "Changed", changed or ("nothing",))
     _section(out, "What would help", plan.fixes)
     _section(out, "Considered", tuple(each.why_not for each in plan.alternatives))
     _section(out, "Notes", plan.notes)

@@ -130,7 +130,19 @@ def test_with_another_rigs_card_the_plan_is_another(run: Any, qwen: str) -> None
     assert "3090" in str([c["name"] for c in json.loads(out)["cards"] if c["verdict"] == "used"])
 
 
+def test_diff_says_what_a_swap_changes(run: Any, qwen: str, tmp_path: Path) -> None:
+    words = ("plan", qwen, "--rig", rig_file("reference"), "--json")
+    earlier = tmp_path / "plan.json"
+    earlier.write_text(run(*words)[1])
+    assert json.loads(run(*words, "--diff", str(earlier))[1])["changes"] == []
+    out = run(*words[:-1], "--diff", str(earlier), "--add", rig_file("two-3090-nvlink"))[1]
+    assert "Changed" in out
+    assert "RTX 3090 at 0000:01:00.0 is new: used" in " ".join(out.split())
+
+
 BAD = {
+    "diff with no plan": (["plan", "MODEL", "--diff", rig_file("reference")], "is no plan"),
+    "diff with no file": (["plan", "MODEL", "--diff", "/nowhere"], "/nowhere"),
     "no such model": (["plan", "/nowhere"], "/nowhere"),
     "no model at all": (["plan"], "--config FILE"),
     "unknown card": (["plan", "MODEL", "--exclude", "GPU-x"], "GPU-x"),
