@@ -124,7 +124,10 @@ def display_manager_stopped(stop_now: bool) -> Commands:
 @operation()
 def x_configurations_aside() -> Commands:
     """X configurations that name NVIDIA cards are kept beside their place, out of X's sight."""
-    for path in host.get_fact(Display)["x_configurations"]:
+    found = host.get_fact(Display)["x_configurations"]
+    if not found:
+        host.noop("no X configuration names the cards")
+    for path in found:
         yield StringCommand(
             "mv", QuoteString(path), QuoteString(f"{path.removesuffix('.conf')}.rig-backup")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from pyinfra import host
 from pyinfra.api import FactBase, QuoteString, StringCommand, operation
@@ -27,7 +28,7 @@ class Unreachable(FactBase[list[str]]):
     def command(self, addresses: list[str]) -> str:
         return (
             "folder=$(mktemp -d); "
-            f"for address in {' '.join(repr(address) for address in addresses)}; do "
+            f"for address in {' '.join(map(shlex.quote, addresses))}; do "
             f"{APT_HELPER} -o Acquire::Retries=0 -o Acquire::http::Timeout=8 "
             '-o Acquire::https::Timeout=8 download-file "$address" "$folder/file" '
             '>/dev/null 2>&1 || echo "$address"; rm -f "$folder/file"; done; '

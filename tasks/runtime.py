@@ -105,6 +105,8 @@ def service_current(digest: str) -> Commands:
         yield StringCommand("systemctl reset-failed", UNIT, "2>/dev/null; systemctl start", UNIT)
     elif state["running_digest"] != digest or _is_outdated():
         yield StringCommand("systemctl restart", UNIT)
+    else:
+        host.noop("the service runs from what is installed")
 
 
 def _is_outdated() -> bool:
