@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -229,7 +230,7 @@ class EngineProcess:
         if diagnosis is not None:
             found += f" {diagnosis.cause}: {diagnosis.text}"
         elif starting and self.log_tail:
-            found += f" Its last line was: {self.log_tail[-1][:500]}"
+            found += f" It said: {_telling_line(self.log_tail)[:500]}"
         error = EngineFailed(
             f"The engine of {self.spec.served_name} failed.",
             found=found,
@@ -238,6 +239,12 @@ class EngineProcess:
         known = diagnosis is not None and diagnosis.permanent and starting
         error.permanent = known if permanent is None else permanent
         return error
+
+
+def _telling_line(lines: Sequence[str]) -> str:
+    """The last line that names an error, else the last one."""
+    errors = [line for line in lines if re.search(r"\b\w*(Error|Exception)\b.*: ", line)]
+    return (errors or lines)[-1]
 
 
 async def _first_of(*futures: asyncio.Future[Any], seconds: float | None = None) -> None:

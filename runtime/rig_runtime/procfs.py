@@ -15,7 +15,6 @@ from pathlib import Path
 
 PROC = Path("/proc")
 SHARED_MEMORY = Path("/dev/shm")
-_DELETED = " (deleted)"
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,13 @@ def _works_in(pid: int, directory: Path) -> bool:
 
 
 def shared_files(pids: Iterable[int]) -> set[SharedFile]:
-    """The files in /dev/shm that these processes hold mapped or open and that still have names."""
-    names = {name for pid in pids for name in _held_names(pid)}
-    return {file for name in names if (file := _shared_file(name))}
+    """The files in /dev/shm that these processes hold mapped or open and that still have names.
+
+    Told by inode: a semaphore is made under another name than the one that it gets, and the
+    process that made it goes on showing the first.
+    """
+    inodes = {inode for pid in pids for inode in (*_mapped(pid), *_opened(pid))}
+    return {file for file in all_shared_files() if file.inode in inodes}
 
 
 def leftovers(known: set[SharedFile], before: set[SharedFile], prefixes: tuple[str, ...]) -> None:
@@ -118,34 +121,26 @@ def _is_ours(file: SharedFile) -> bool:
         return False
 
 
-def _shared_file(name: str) -> SharedFile | None:
-    try:
-        return SharedFile(name, (SHARED_MEMORY / name).lstat().st_ino)
-    except OSError:
-        return None
-
-
-def _held_names(pid: int) -> Iterator[str]:
-    """Names below /dev/shm that a process has mapped or open; deleted ones are left out."""
-    prefix = f"{SHARED_MEMORY}/"
-    for path in (*_mapped(pid), *_opened(pid)):
-        if path.startswith(prefix) and not path.endswith(_DELETED):
-            yield path.removeprefix(prefix)
-
-
-def _mapped(pid: int) -> list[str]:
+def _mapped(pid: int) -> Iterator[int]:
+    """Inodes of the file system of /dev/shm that a process has mapped."""
+    device = SHARED_MEMORY.stat().st_dev
+    mark = f"{os.major(device):02x}:{os.minor(device):02x}"
     try:
         lines = (PROC / str(pid) / "maps").read_text(errors="replace").splitlines()
     except OSError:
-        return []
-    fields = (line.split(maxsplit=5) for line in lines)
-    return [field[5] for field in fields if len(field) == 6]
+        return
+    for line in lines:
+        _, _, _, its_device, inode, *_ = line.split(maxsplit=5)
+        if its_device == mark:
+            yield int(inode)
 
 
-def _opened(pid: int) -> list[str]:
-    paths = []
+def _opened(pid: int) -> Iterator[int]:
+    """Inodes of the file system of /dev/shm that a process has open."""
+    device = SHARED_MEMORY.stat().st_dev
     with contextlib.suppress(OSError):
         for entry in os.scandir(PROC / str(pid) / "fd"):
             with contextlib.suppress(OSError):
-                paths.append(os.readlink(entry.path))
-    return paths
+                found = entry.stat()
+                if found.st_dev == device:
+                    yield found.st_ino

@@ -104,11 +104,11 @@ async def test_an_exit_while_starting_tells_why(
     assert left() == []
 
 
-async def test_an_exit_without_a_word_may_be_tried_again(
+async def test_an_exit_with_unknown_words_may_be_tried_again(
     engine: EngineProcess, stand_in: Any
 ) -> None:
-    stand_in.manners(say=["hm"], exit=0)
-    with pytest.raises(EngineFailed, match="Its last line was: hm") as caught:
+    stand_in.manners(say=["hm", "RuntimeError: all is lost", "bye"], exit=0)
+    with pytest.raises(EngineFailed, match="It said: RuntimeError: all is lost") as caught:
         await engine.start()
     assert not caught.value.permanent
 

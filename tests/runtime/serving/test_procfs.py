@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -109,6 +110,17 @@ def test_leftovers_spares_what_another_process_holds(shared: Callable[[], Shared
     with (procfs.SHARED_MEMORY / file.name).open("rb"):
         procfs.leftovers(set(), set(), ("psm_test_",))
         assert exists(file)
+
+
+def test_leftovers_spares_a_semaphore_that_is_in_use() -> None:
+    """The kernel shows its maker another, deleted name for it."""
+    before = set(procfs.all_shared_files())
+    semaphore = multiprocessing.get_context("spawn").Semaphore()
+    (made,) = set(procfs.all_shared_files()) - before
+    procfs.leftovers(set(), before, ("sem.mp-",))
+    assert exists(made)
+    assert made in procfs.shared_files([os.getpid()])
+    del semaphore
 
 
 def test_leftovers_spares_other_names(shared: Callable[[], SharedFile]) -> None:
