@@ -20,6 +20,7 @@ from rig_runtime.models.shape import ModelShape
 from rig_runtime.parallel import Reason
 from rig_runtime.partition import balanced_partition
 from rig_runtime.plan_types import KvCacheDtype, PlanRequest, RankMemory
+from rig_runtime.power import safe_limits
 from rig_runtime.speed import LinkTable
 
 MAX_CARDS_IN_SET = 8
@@ -211,6 +212,16 @@ class Search:
                         most = max(most, grid.longest(group[:count]))
         return most
 
+    def power_limits(self, gpus: Sequence[Gpu]) -> dict[str, float] | Reason:
+        """The limits at which these cards may work at once, or why they may not."""
+        request = self.request
+        return safe_limits(gpus, self.cards, request.power_supplies, request.busy)
+
+    def power_reasons(self, gpus: Sequence[Gpu]) -> tuple[Reason, ...]:
+        """Why a power supply cannot feed these cards at once."""
+        limits = self.power_limits(gpus)
+        return (limits,) if isinstance(limits, Reason) else ()
+
     def card_reasons(self, rules: EngineRules, gpu: Gpu) -> tuple[Reason, ...]:
         """Why the engine cannot use a card, computed once."""
         key = (rules.name, gpu.uuid)
@@ -300,13 +311,15 @@ class _Grid:
         for gpu in gpus:
             yield from self.search.card_reasons(self.rules, gpu)
         yield from self.rules.group_reasons(gpus)
+        yield from self.search.power_reasons(gpus)
 
     @cached_property
     def _all_cards_may(self) -> bool:
         """Whether no card of the rig has a reason, alone or with others: usual, and quick."""
         cards = self.search.cards
         alone = any(self.search.card_reasons(self.rules, gpu) for gpu in cards)
-        return not alone and not self.rules.group_reasons(cards)
+        together = self.rules.group_reasons(cards) or self.search.power_reasons(cards)
+        return not alone and not together
 
     def longest(self, cards: Sequence[Gpu]) -> int:
         """The longest context on this set of cards."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rig_runtime.errors import BadInput
-from rig_runtime.plan_types import EngineName, KvCacheDtype
+from rig_runtime.plan_types import EngineName, KvCacheDtype, PowerSupply
 
 DEFAULT_PATH = Path("/etc/rig-runtime/config.toml")
 
@@ -59,6 +59,9 @@ class RigConfig(_Section):
     exclude: tuple[str, ...] = Field((), description="UUIDs of cards that no model may use")
     margin_bytes: int = Field(
         64 << 20, strict=True, ge=0, description="left free on each card, beyond what is planned"
+    )
+    power_supplies: tuple[PowerSupply, ...] = Field(
+        (), description="supplies and the cards they feed; without any, power is not planned"
     )
 
 

@@ -27,14 +27,17 @@ def request_of(model: ModelConfig, config: Config) -> PlanRequest:
         tensor_parallel_size=model.tensor_parallel_size,
         kv_cache_dtype=model.kv_cache_dtype,
         exclude=frozenset(config.rig.exclude),
+        power_supplies=config.rig.power_supplies,
         margin_bytes=config.rig.margin_bytes,
     )
 
 
 def plan_fleet(models: Iterable[tuple[str, ModelShape, PlanRequest]], rig: Rig) -> tuple[Plan, ...]:
     """A plan for each (name, shape, request), all resident together."""
-    plans = []
+    plans: list[Plan] = []
     for name, shape, request in models:
+        busy = request.busy.union(*(plan.gpu_set for plan in plans))
+        request = request.model_copy(update={"busy": busy})
         plan = plan_model(replace(shape, name=name), rig, request)
         plans.append(plan)
         rig = occupied(rig, plan)

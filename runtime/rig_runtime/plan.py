@@ -11,7 +11,7 @@ from rig_runtime.errors import BadInput, NothingFits
 from rig_runtime.fixes import fixes
 from rig_runtime.gpus import Gpu, Rig, usable
 from rig_runtime.models.shape import ModelShape
-from rig_runtime.parallel import BF16_MIN_CAPABILITY
+from rig_runtime.parallel import BF16_MIN_CAPABILITY, Reason
 from rig_runtime.plan_types import (
     Alternative,
     CardVerdict,
@@ -75,6 +75,8 @@ def _check_context(shape: ModelShape, request: PlanRequest) -> None:
 
 def _feasible(search: Search, best: Candidate) -> Plan:
     split = best.split
+    limits = search.power_limits(best.gpus)
+    limits = {} if isinstance(limits, Reason) else limits
     stages = len(split.partition)
     return Plan(
         feasible=True,
@@ -99,7 +101,8 @@ def _feasible(search: Search, best: Candidate) -> Plan:
         expected_prefill_tokens_per_second=_rounded(
             speed.prefill_tokens_per_second(search.shape, split, best.gpus, search.links)
         ),
-        expected_power_watts=best.watts or None,
+        expected_power_watts=_watts(best, limits),
+        power_limits_watts=limits,
         ranks=best.ranks,
         cards=card_verdicts(search, best),
         fixes=fixes(search) if best.max_context_tokens < search.wish.goal_tokens else (),
@@ -217,6 +220,12 @@ def _dtype(shape: ModelShape, gpus: tuple[Gpu, ...]) -> str:
     """float16 where a card of the set has no bfloat16 and the model is in it."""
     old = any(gpu.capability and gpu.capability < BF16_MIN_CAPABILITY for gpu in gpus)
     return "float16" if old and shape.dtype == "bfloat16" else "auto"
+
+
+def _watts(best: Candidate, limits: dict[str, float]) -> float | None:
+    """What the cards may draw together, at the limits that the plan sets."""
+    known = [limits.get(gpu.uuid, gpu.power_limit_watts) for gpu in best.gpus]
+    return None if None in known else sum(watts for watts in known if watts is not None)
 
 
 def _rounded(value: float | None) -> float | None:

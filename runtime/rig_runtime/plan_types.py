@@ -79,11 +79,22 @@ class Problem(_Result):
     how: str
 
 
+class PowerSupply(_Result):
+    """A power supply and the cards it feeds, by UUID."""
+
+    name: str = Field(min_length=1)
+    watts: float = Field(gt=0, le=10_000, description="its rating")
+    cards: tuple[str, ...]
+    other_watts: float = Field(
+        0, ge=0, le=10_000, description="what else it feeds: board, processor, disks"
+    )
+
+
 class PlanRequest(_Result):
     """What the user asks for one model; None leaves the choice to the planner.
 
     `sequences` sequences of `context_tokens` each must fit at the same time. `engines` are those
-    that are installed; `engine` is the one to use.
+    that are installed; `engine` is the one to use. `busy` are cards that other models work with.
     """
 
     engine: EngineName | None = None
@@ -93,6 +104,8 @@ class PlanRequest(_Result):
     tensor_parallel_size: int | None = Field(None, ge=1, le=8)
     kv_cache_dtype: KvCacheDtype = "auto"
     exclude: frozenset[str] = frozenset()
+    power_supplies: tuple[PowerSupply, ...] = ()
+    busy: frozenset[str] = frozenset()
     margin_bytes: int = Field(0, ge=0)
 
 
@@ -103,7 +116,8 @@ class Plan(_Result):
     max_model_len), `sequences` (max_num_seqs), `max_num_batched_tokens`, `kv_cache_bytes` (on
     each rank), `kv_cache_dtype`, `dtype`, `layer_partition`, and `gpu_memory_utilization`: the
     share of each card's memory that the rank needs without CUDA context and NCCL, so that vLLM's
-    check of the free memory passes on a card that drives a desktop too.
+    check of the free memory passes on a card that drives a desktop too. `power_limits_watts` are
+    the limits that cards must be set to first, by UUID, so that no power supply is overloaded.
     """
 
     feasible: bool
@@ -127,6 +141,7 @@ class Plan(_Result):
     expected_decode_tokens_per_second: float | None = None
     expected_prefill_tokens_per_second: float | None = None
     expected_power_watts: float | None = None
+    power_limits_watts: dict[str, float] = {}
     ranks: tuple[RankMemory, ...] = ()
     cards: tuple[CardVerdict, ...]
     fixes: tuple[str, ...] = ()

@@ -105,6 +105,9 @@ def _excluded(search: Search, with_card: list[Candidate]) -> Reason:
         nearest = min(short, key=lambda c: (max(c.lacking_bytes), len(c.gpus)))
         where = "" if len(nearest.gpus) == 1 else f"{describe(nearest)}: "
         sentence = where + lacking(search, nearest)
+    overloaded = _first(with_card, "power_supply_overloaded")
+    if overloaded:
+        return overloaded
     mixed = _first(with_card, "mixed_generations")
     if mixed:
         return Reason(mixed.code, f"{sentence}; {mixed.sentence}" if sentence else mixed.sentence)

@@ -55,7 +55,9 @@ def model_of(word: str, config: Config | None) -> NamedModel:
         )
     shape = read_shape(path)
     request = PlanRequest(
-        exclude=frozenset(settings.rig.exclude), margin_bytes=settings.rig.margin_bytes
+        exclude=frozenset(settings.rig.exclude),
+        power_supplies=settings.rig.power_supplies,
+        margin_bytes=settings.rig.margin_bytes,
     )
     return NamedModel(shape.name, shape, request)
 

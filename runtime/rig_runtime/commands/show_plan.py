@@ -32,6 +32,7 @@ def show_plan(plan: Plan, *, changed: tuple[str, ...] | None = None) -> None:
         out.print(_wrapped(card.reason, out, "    "))
     if plan.cards:
         out.print(Text(LEGEND, style="dim"))
+    _section(out, "Set first, for the power supplies", _limits(plan))
     if changed is not None:
         _section(out, "Changed", changed or ("nothing",))
     _section(out, "What would help", plan.fixes)
@@ -94,6 +95,12 @@ def _segments(card: CardVerdict) -> list[Segment]:
             ("c", "magenta", parts.compute_bytes + parts.fixed_bytes),
         ]
     return segments
+
+
+def _limits(plan: Plan) -> tuple[str, ...]:
+    names = {card.uuid: f"{_short(card)} at {card.bus_id}" for card in plan.cards}
+    limits = plan.power_limits_watts.items()
+    return tuple(f"{names.get(uuid, uuid)}: a limit of {watts:.0f} W" for uuid, watts in limits)
 
 
 def _section(out: Console, title: str, lines: tuple[str, ...]) -> None:
