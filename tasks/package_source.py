@@ -91,7 +91,19 @@ def driver_packages(packages: list[str], branch: int) -> Commands:
         *_quoted(packages),
     )
     if left := packages_of_other_branches(host.get_fact(Driver)["packages"], branch):
-        yield StringCommand(noninteractive_apt("purge"), *_quoted(left))
+        yield StringCommand(_purge_unneeded(left))
+
+
+def _purge_unneeded(names: list[str]) -> str:
+    """Purge those of some packages that no other package needs any more, and nothing else."""
+    listed = " ".join(map(shlex.quote, names))
+    return (
+        f"apt-mark auto {listed} >/dev/null; "
+        "unneeded=$(apt-get -s autoremove | sed -n 's/^Remv \\([^ ]*\\) .*/\\1/p'); gone=; "
+        f"for name in {listed}; do "
+        'echo "$unneeded" | grep -qx "$name" && gone="$gone $name"; done; '
+        f'[ -z "$gone" ] || {noninteractive_apt("purge")} $gone'
+    )
 
 
 def _quoted(names: list[str]) -> list[QuoteString]:
