@@ -22,5 +22,6 @@ runtime(installation=decision.installation)
 verify(
     choice=decision.choice,
     headless=decision.wishes.headless,
+    memory_before=decision.memory_before,
     service_digest=decision.service_digest,
 )

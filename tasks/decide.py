@@ -13,6 +13,7 @@ from tasks.driver_choice import DriverChoice, choose_driver
 from tasks.engine_choice import build_problems, choose_build, python_of
 from tasks.environments import TOOLS
 from tasks.facts import (
+    CardMemory,
     DisplayDevice,
     DisplayDevices,
     Driver,
@@ -57,6 +58,7 @@ class Facts(TypedDict):
     devices: list[DisplayDevice]
     leftovers: Leftovers
     environments: dict[str, EnvironmentState]
+    card_memory: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Decision:
     source: DriverSource | None = None
     choice: DriverChoice | None = None
     installation: Installation | None = None
+    memory_before: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -99,6 +102,7 @@ def _facts() -> Facts:
         "devices": host.get_fact(DisplayDevices),
         "leftovers": host.get_fact(LeftoverFiles),
         "environments": host.get_fact(Environments, names=[TOOLS, "vllm", "runtime"]),
+        "card_memory": host.get_fact(CardMemory),
     }
 
 
@@ -123,7 +127,7 @@ def _decision(wishes: Wishes, facts: Facts) -> Decision:
     if isinstance(installation, list):
         return Decision(wishes=wishes, problems=installation)
     problems = _download_problems(facts, wishes, source if choice else None, build, installation)
-    return Decision(wishes, source, choice, installation, problems)
+    return Decision(wishes, source, choice, installation, facts["card_memory"], problems)
 
 
 def _driver(

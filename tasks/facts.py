@@ -313,6 +313,29 @@ class Display(FactBase[DisplayState]):
         }
 
 
+class CardMemory(FactBase[dict[str, int]]):
+    """Bytes in use on each card by its bus id, as a driver that is already there says."""
+
+    @staticmethod
+    def default() -> dict[str, int]:
+        return {}
+
+    def command(self) -> str:
+        return (
+            "nvidia-smi --query-gpu=pci.bus_id,memory.used --format=csv,noheader,nounits "
+            "2>/dev/null || true"
+        )
+
+    def process(self, output: list[str]) -> dict[str, int]:
+        """nvidia-smi writes an eight-digit domain and MiB: `00000000:01:00.0, 612`."""
+        rows = (line.split(",") for line in output)
+        return {
+            row[0].strip().lower()[-12:]: int(row[1]) << 20
+            for row in rows
+            if len(row) == 2 and row[1].strip().isdigit()
+        }
+
+
 class LeftoverFiles(FactBase[Leftovers]):
     """.run installations, HiveOS's X configuration, packages that dpkg did not finish."""
 

@@ -22,21 +22,31 @@ class CardReport:
     name: str
     used_bytes: int | None
     display_active: bool | None
+    used_before_bytes: int | None = None
+
+    @property
+    def freed_bytes(self) -> int:
+        """What this run freed; 0 where either figure is unknown or more is in use now."""
+        if self.used_bytes is None or self.used_before_bytes is None:
+            return 0
+        return max(0, self.used_before_bytes - self.used_bytes)
 
     def __str__(self) -> str:
         used = "unknown" if self.used_bytes is None else f"{self.used_bytes / MIB:.0f} MiB"
+        freed = f", {self.freed_bytes / MIB:.0f} MiB freed" if self.freed_bytes else ""
         display = ", drives a display" if self.display_active else ""
-        return f"{self.bus_id} {self.name}: {used} in use{display}"
+        return f"{self.bus_id} {self.name}: {used} in use{freed}{display}"
 
 
-def card_reports(cards: Cards) -> list[CardReport]:
-    """The cards that NVML shows, in order of place."""
+def card_reports(cards: Cards, before: Mapping[str, int] | None = None) -> list[CardReport]:
+    """The cards that NVML shows, in order of place; `before` is bytes in use by bus id."""
     reports = [
         CardReport(
             bus_id=str(gpu["bus_id"]),
             name=str(gpu.get("name") or "card"),
             used_bytes=gpu.get("memory_used_bytes"),
             display_active=gpu.get("display_active"),
+            used_before_bytes=(before or {}).get(str(gpu["bus_id"]).lower()),
         )
         for gpu in cards["gpus"] or ()
     ]

@@ -45,18 +45,28 @@ class LastPlan(FactBase[dict[str, Any]]):
 
 
 @deploy("Verify")
-def verify(choice: DriverChoice | None, headless: bool, service_digest: str | None) -> None:
+def verify(
+    choice: DriverChoice | None,
+    headless: bool,
+    memory_before: dict[str, int],
+    service_digest: str | None,
+) -> None:
     """Driver, cards and display; then the service and its plans, where there is an engine."""
     if choice is not None:
-        cards_verified(name="The driver runs every card", headless=headless)
+        cards_verified(
+            name="The driver runs every card", headless=headless, memory_before=memory_before
+        )
     if service_digest is not None:
         service_verified(name="The service answers", digest=service_digest)
         plans_told(name="What the plans change")
 
 
 @operation()
-def cards_verified(headless: bool) -> Commands:
-    """Loaded is on disk, NVML shows what is on the bus, nothing draws on a headless rig."""
+def cards_verified(headless: bool, memory_before: dict[str, int]) -> Commands:
+    """Loaded is on disk, NVML shows what is on the bus, nothing draws on a headless rig.
+
+    `memory_before` is what was in use on each card before this run, by bus id.
+    """
     driver, cards, display = host.get_fact(Driver), host.get_fact(Gpus), host.get_fact(Display)
     problems = [
         *driver_problems(driver),
@@ -67,7 +77,7 @@ def cards_verified(headless: bool) -> Commands:
         yield failure(*problems)
         return
     say(f"driver {driver['loaded_version']} is loaded")
-    for report in card_reports(cards):
+    for report in card_reports(cards, memory_before):
         say(str(report))
 
 

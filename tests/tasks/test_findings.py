@@ -74,6 +74,15 @@ def test_unknown_memory_is_unknown_not_zero() -> None:
     assert "unknown in use" in str(report)
 
 
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [({}, "4 MiB in use"), ({"0000:01:00.0": 616 << 20}, "4 MiB in use, 612 MiB freed")],
+)
+def test_what_was_freed(before: dict[str, int], text: str) -> None:
+    (report,) = card_reports(_cards(1, memory_used_bytes=4 << 20), before)
+    assert str(report).endswith(f": {text}")
+
+
 def _plan(context_tokens: int = 2048, **verdicts: str) -> dict[str, Any]:
     return {
         "engine": "vllm",
