@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import virtual_rig
-from rig_runtime.errors import CheckFailed, RigError
+from rig_runtime.errors import BadInput, CheckFailed, RigError
+from tasks.hosts import NO_HOSTS
 from tasks.keys import key_folder
 from toolkit import chat, needs
 from toolkit.remote import Remote
@@ -51,8 +52,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _hosts() -> list[tuple[str, Mapping[str, Any]]]:
-    """The hosts of inventory.py as pyinfra reads it, each with its own data."""
-    rigs = runpy.run_path(str(ROOT / "inventory.py"))["rigs"]
+    """The hosts of inventory.py as pyinfra reads it, each with its own data; none is none.
+
+    Raises BadInput with what inventory.py refuses.
+    """
+    try:
+        rigs = runpy.run_path(str(ROOT / "inventory.py"))["rigs"]
+    except SystemExit as refusal:
+        if str(NO_HOSTS) in str(refusal):
+            return []
+        raise BadInput(str(refusal)) from refusal
     return [(rig, {}) if isinstance(rig, str) else rig for rig in rigs]
 
 

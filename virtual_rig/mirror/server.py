@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+import time
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,6 +13,8 @@ from virtual_rig import paths
 from virtual_rig.errors import VirtualRigError
 
 PORT = 8077
+# A box's end of the cable goes first, its supervisor with the mirror's socket some seconds later.
+_HANDOVER_SECONDS = 30.0
 
 
 def url(address: str) -> str:
@@ -22,15 +27,25 @@ def start(address: str) -> None:
     folder = paths.cache() / "mirror"
     folder.mkdir(parents=True, exist_ok=True)
     handler = partial(_Quiet, directory=str(folder))
-    try:
-        http = ThreadingHTTPServer((address, PORT), handler)
-    except OSError as error:
-        raise VirtualRigError(
-            f"The box's mirror is served on {address}:{PORT}",
-            found=str(error),
-            how=f"End what listens there: ss -ltnp 'sport = :{PORT}'",
-        ) from error
+    http = _listen(address, handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
+
+
+def _listen(address: str, handler: Callable[..., SimpleHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """The listening server; waits while a box that ends still holds the address it had."""
+    deadline = time.monotonic() + _HANDOVER_SECONDS
+    while True:
+        try:
+            return ThreadingHTTPServer((address, PORT), handler)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            raise VirtualRigError(
+                f"The box's mirror is served on {address}:{PORT}",
+                found=str(error),
+                how=f"End what listens there: ss -ltnp 'sport = :{PORT}'",
+            ) from error
 
 
 class _Quiet(SimpleHTTPRequestHandler):
