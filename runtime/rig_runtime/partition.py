@@ -22,6 +22,8 @@ def balanced_partition(layer_bytes: Sequence[int], rooms: Sequence[int]) -> tupl
     shares = _shares(sums, rooms)
     if shares is not None:
         return shares
+    if max(layer_bytes) > min(rooms):
+        return _searched(sums, rooms)
     best = _filled(sums, rooms)
     if best is None:
         return None
@@ -58,7 +60,7 @@ def _shares(sums: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None
 def _filled(sums: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None:
     """Each stage in order takes as many layers as fit, and leaves one for each stage after it.
 
-    For a fixed order of the stages no other way leaves fewer layers for the next.
+    Where every stage has room for any one layer, no other way leaves fewer layers for the next.
     """
     layers, start = len(sums) - 1, 0
     counts = []
@@ -70,3 +72,24 @@ def _filled(sums: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None
         counts.append(end - start)
         start = end
     return tuple(counts) if start == layers else None
+
+
+def _searched(sums: Sequence[int], rooms: Sequence[int]) -> tuple[int, ...] | None:
+    """Any way that fits, where a stage is too small for some layers: all ends are followed."""
+    layers = len(sums) - 1
+    came_from: list[dict[int, int]] = []
+    starts = {0}
+    for room in rooms:
+        ends: dict[int, int] = {}
+        for start in sorted(starts):
+            last = bisect_right(sums, sums[start] + room) - 1
+            ends |= {end: start for end in range(start + 1, last + 1)}
+        came_from.append(ends)
+        starts = set(ends)
+    counts, end = [], layers
+    for ends in reversed(came_from):
+        if end not in ends:
+            return None
+        counts.append(end - ends[end])
+        end = ends[end]
+    return tuple(reversed(counts))

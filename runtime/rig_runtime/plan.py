@@ -147,6 +147,15 @@ def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem
             how="check the risers and 'lspci -d 10de:', provision the driver (pyinfra "
             "inventory.py deploy.py), then look with 'rig-runtime gpus'",
         )
+    dtype = search.request.kv_cache_dtype
+    against = [rules.model_reasons(dtype) for rules in search.engines]
+    if all(against):
+        return Problem(
+            needed=f"{name} needs an engine that serves it so",
+            found="; ".join(reason.sentence for reasons in against for reason in reasons),
+            works="Hugging Face directories with vLLM, GGUF files with Ollama",
+            how="leave the engine and the cache's type to the planner, or install the other engine",
+        )
     nearest = candidates.closest(search.candidates)
     if nearest is None:
         reasons = {r.sentence for c in search.candidates for r in c.reasons}

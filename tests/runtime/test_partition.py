@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rig_runtime.partition import balanced_partition
@@ -24,6 +24,7 @@ def every_way(count: int, stages: int) -> list[tuple[int, ...]]:
     return [tuple(b - a for a, b in pairwise((0, *cut, count))) for cut in cuts]
 
 
+@example([1, 1, 2, 1], [2, 1, 3])
 @given(layers, rooms)
 def test_it_is_found_exactly_when_there_is_a_way(sizes: list[int], have: list[int]) -> None:
     found = balanced_partition(sizes, have)

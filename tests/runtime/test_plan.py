@@ -308,6 +308,15 @@ def test_a_lost_card_does_not_keep_the_others_from_serving() -> None:
     assert plan.cards[1].reason_code == "unavailable"
 
 
+def test_an_engine_that_cannot_serve_a_format_says_so() -> None:
+    for request in (PlanRequest(engine="ollama"), PlanRequest(kv_cache_dtype="q8_0")):
+        plan = plan_model(QWEN, rig("reference"), request)
+        assert not plan.feasible
+        assert plan.problem is not None
+        assert "needs an engine that serves it" in plan.problem.needed
+        assert {card.verdict for card in plan.cards} == {"excluded"}
+
+
 def test_old_cards_serve_bf16_models_in_float16() -> None:
     on = rig_of(gpu(0, 24, compute_capability="7.5"))
     assert plan_model(QWEN, on, ONE).dtype == "float16"

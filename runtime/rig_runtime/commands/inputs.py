@@ -12,6 +12,8 @@ from rig_runtime.errors import BadInput
 from rig_runtime.fleet import request_of
 from rig_runtime.gpus import Rig, load_rig, read_rig
 from rig_runtime.models import ModelShape, read_shape
+from rig_runtime.models.gguf_shape import read_gguf_shape
+from rig_runtime.models.ollama_store import find_blob
 from rig_runtime.plan import PlanRequest
 
 
@@ -40,20 +42,24 @@ def config_of(arguments: argparse.Namespace) -> Config | None:
 
 
 def model_of(word: str, config: Config | None) -> NamedModel:
-    """A model by its name in the configuration, or by its path. Raises BadInput."""
+    """A model by its name in the configuration, its path, or its tag in Ollama's store.
+
+    Raises BadInput.
+    """
     settings = config or Config()
     configured = next((model for model in settings.models if model.name == word), None)
     if configured is not None:
         shape = replace(read_shape(configured.path), name=configured.name)
         return NamedModel(configured.name, shape, request_of(configured, settings))
-    path = Path(word)
-    if not path.exists():
+    path = Path(word) if Path(word).exists() else find_blob(word)
+    if path is None:
         names = ", ".join(model.name for model in settings.models)
+        configured_names = f", or one of {names}" if names else ""
         raise BadInput(
             f"there is no model {word}",
-            works=f"a path of a model{f', or one of {names}' if names else ''}",
+            works=f"a model's path, a tag in Ollama's store{configured_names}",
         )
-    shape = read_shape(path)
+    shape = read_shape(path) if Path(word).exists() else replace(read_gguf_shape(path), name=word)
     request = PlanRequest(
         exclude=frozenset(settings.rig.exclude),
         power_supplies=settings.rig.power_supplies,
