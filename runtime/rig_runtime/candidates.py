@@ -7,116 +7,30 @@ on the cards, so it is computed once for each split.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
 from rig_runtime import speed
+from rig_runtime.candidate import Candidate, Wish
 from rig_runtime.engine_rules import RULES, EngineRules
 from rig_runtime.gpus import Gpu, Rig, usable
 from rig_runtime.memory import Load, Needs, Split
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.parallel import Reason
 from rig_runtime.partition import balanced_partition
-from rig_runtime.plan_types import KvCacheDtype, PlanRequest, RankMemory
+from rig_runtime.plan_types import PlanRequest
 from rig_runtime.power import safe_limits
 from rig_runtime.speed import LinkTable
 
 MAX_CARDS_IN_SET = 8
-
-CONTEXT_GOAL_TOKENS = 16384
-"""Without a wish, a context beyond this is no reason to take more or slower cards."""
-
-LEAST_CONTEXT_TOKENS = 2048
-"""Without a wish, a plan that holds less than this is none."""
 
 GAIN_OF_A_CARD = 1.25
 """Each further card of a set must make it this much faster: one card that fits beats two."""
 
 SAME_SPEED = 1.05
 """Speeds are compared in steps of this factor: a prediction is not better than that."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a request means for one shape: the context to reach, and the least that will do."""
-
-    goal_tokens: int
-    least_tokens: int
-    sequences: int
-    kv_cache_dtype: KvCacheDtype
-
-    @staticmethod
-    def of(shape: ModelShape, request: PlanRequest) -> Wish:
-        longest = shape.max_position_embeddings
-        wanted = request.context_tokens
-        goal = min(longest, CONTEXT_GOAL_TOKENS) if wanted is None else wanted
-        least = min(longest, LEAST_CONTEXT_TOKENS) if wanted is None else wanted
-        return Wish(goal, least, request.sequences, request.kv_cache_dtype)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One engine and split on one set of cards (in rank order), and how it was judged.
-
-    What only some candidates are asked for is computed when they are.
-    """
-
-    rules: EngineRules
-    split: Split
-    gpus: tuple[Gpu, ...]
-    reasons: tuple[Reason, ...] = ()
-    max_context_tokens: int = 0
-    context_tokens: int = 0
-    wanted_tokens: int = 0
-    rooms: tuple[int, ...] = ()
-    needs: Needs | None = None
-    links: LinkTable | None = None
-
-    @property
-    def legal(self) -> bool:
-        return not self.reasons
-
-    @property
-    def fits(self) -> bool:
-        return self.legal and self.context_tokens > 0
-
-    @cached_property
-    def ranks(self) -> tuple[RankMemory, ...]:
-        """What each rank needs for the context, or for the least that was wished for."""
-        if self.needs is None:
-            return ()
-        stages = self.needs.ranks(self.split.partition, self.context_tokens or self.wanted_tokens)
-        return tuple(stage for stage in stages for _ in range(self.split.tensor))
-
-    @cached_property
-    def lacking_bytes(self) -> tuple[int, ...]:
-        """For each rank what it needs beyond what its card has; 0 where it fits."""
-        if self.needs is None:
-            return ()
-        tokens = self.context_tokens or self.wanted_tokens
-        totals = self.needs.totals(self.split.partition, tokens)
-        ranks = (total for total in totals for _ in range(self.split.tensor))
-        return tuple(max(0, need - room) for need, room in zip(ranks, self.rooms, strict=True))
-
-    @cached_property
-    def decode_tokens_per_second(self) -> float | None:
-        """Expected speed of one sequence; None where it does not fit or a card does not say."""
-        if self.needs is None or self.links is None or not self.fits:
-            return None
-        read = self.needs.read_bytes(self.split.partition, self.context_tokens)
-        return speed.decode_tokens_per_second(
-            self.rules.shape, self.split, self.gpus, self.links, read
-        )
-
-    @property
-    def uuids(self) -> tuple[str, ...]:
-        return tuple(gpu.uuid for gpu in self.gpus)
-
-    @property
-    def watts(self) -> float:
-        return sum(gpu.power_limit_watts or 0 for gpu in self.gpus)
 
 
 def unusable_cards(rig: Rig, request: PlanRequest) -> dict[str, Reason]:
@@ -173,6 +87,22 @@ class Search:
     @cached_property
     def cards(self) -> tuple[Gpu, ...]:
         return tuple(gpu for gpu in self.rig.gpus if gpu.uuid not in self.unusable)
+
+    @cached_property
+    def sharing_cards(self) -> tuple[Gpu, ...]:
+        """The cards whose sets are enumerated: all of up to eight, else the eight that have most
+        room and bandwidth. Alone, every card is tried."""
+        if len(self.cards) <= MAX_CARDS_IN_SET:
+            return self.cards
+        best = sorted(
+            self.cards,
+            key=lambda gpu: (
+                -self.room[gpu.uuid],
+                -(gpu.memory_bandwidth_bytes_per_second or 0),
+                gpu.bus_id,
+            ),
+        )
+        return tuple(best[:MAX_CARDS_IN_SET])
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -289,7 +219,8 @@ class _Grid:
     def candidates(self) -> Iterator[Candidate]:
         search = self.search
         reasons = search.grid_reasons(self.rules, self.tensor, self.stages)
-        for cards in combinations(search.cards, self.tensor * self.stages):
+        count = self.tensor * self.stages
+        for cards in combinations(search.sharing_cards if count > 1 else search.cards, count):
             ordered = self._in_rank_order(cards)
             against = (*reasons, *self._set_reasons(ordered))
             if against:
@@ -388,9 +319,3 @@ class _Grid:
 def _age(gpu: Gpu) -> tuple[int, int]:
     """Smaller is older; an unknown capability counts as new."""
     return gpu.capability or (99, 0)
-
-
-def closest(candidates: Iterable[Candidate]) -> Candidate | None:
-    """Of the legal candidates that do not fit, the one that lacks least on its worst card."""
-    short = [c for c in candidates if c.legal and not c.fits]
-    return min(short, key=lambda c: (max(c.lacking_bytes), len(c.gpus)), default=None)

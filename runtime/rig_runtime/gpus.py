@@ -87,8 +87,8 @@ class Rig(_Snapshot):
     """All cards of one machine at one moment."""
 
     driver_version: str | None = None
-    gpus: tuple[Gpu, ...] = ()
-    links: tuple[Link, ...] = ()
+    gpus: tuple[Gpu, ...] = Field((), max_length=64)
+    links: tuple[Link, ...] = Field((), max_length=64 * 63 // 2)
 
     @model_validator(mode="after")
     def _identities_are_unique(self) -> Rig:

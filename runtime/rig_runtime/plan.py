@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from rig_runtime import candidates, speed
-from rig_runtime.candidates import Candidate, Search
+from rig_runtime import speed
+from rig_runtime.candidate import Candidate, closest
+from rig_runtime.candidates import Search
 from rig_runtime.errors import BadInput, NothingFits
 from rig_runtime.fixes import fixes
 from rig_runtime.gpus import Gpu, Rig, usable
@@ -156,7 +157,7 @@ def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem
             works="Hugging Face directories with vLLM, GGUF files with Ollama",
             how="leave the engine and the cache's type to the planner, or install the other engine",
         )
-    nearest = candidates.closest(search.candidates)
+    nearest = closest(search.candidates)
     if nearest is None:
         reasons = {r.sentence for c in search.candidates for r in c.reasons}
         reasons |= {reason.sentence for reason in search.unusable.values()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rig_runtime.candidates import SAME_SPEED, Candidate, Search
+from rig_runtime.candidate import Candidate
+from rig_runtime.candidates import SAME_SPEED, Search
 from rig_runtime.gpus import Gpu, usable
 from rig_runtime.parallel import Reason
 from rig_runtime.plan_types import CardVerdict, RankMemory, SplitName

@@ -317,6 +317,16 @@ def test_an_engine_that_cannot_serve_a_format_says_so() -> None:
         assert {card.verdict for card in plan.cards} == {"excluded"}
 
 
+def test_a_rig_of_many_cards_is_planned_in_bounded_time() -> None:
+    """Sets of up to 8 of 16 cards would be 39 202."""
+    on = rig_of(*(gpu(i, 6 + i / 2) for i in range(16)))
+    search = Search.of(QWEN, on, ONE)
+    assert len(search.candidates) < 16 + 8 * 2**8
+    plan = plan_model(QWEN, on, ONE)
+    check_is_sound(plan, on, ONE)
+    assert plan.feasible
+
+
 def test_old_cards_serve_bf16_models_in_float16() -> None:
     on = rig_of(gpu(0, 24, compute_capability="7.5"))
     assert plan_model(QWEN, on, ONE).dtype == "float16"
