@@ -30,6 +30,6 @@ if not rigs and (_box := virtual_rig.find("rig")):
         "tiny": True,
         "tensor_parallel_size": 2,
     }
-    rigs = [(_name, {**_data, "models": [_tiny]})]
+    rigs = [(_name, {**_data, "gateway": {"host": _box.address}, "models": [_tiny]})]
 
 rigs = checked(rigs)

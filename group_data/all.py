@@ -26,8 +26,9 @@ mirror_url = None
 # and the runtime's commands.
 vllm_build = None
 
-# Sections of the runtime's configuration, as rig_runtime/config.py has them.
-gateway = {"host": "0.0.0.0"}
+# Sections of the runtime's configuration, as docs/configuration.md has them. The gateway listens on
+# the rig's loopback; {"host": "0.0.0.0"} lets others in, with the API key that the deploy makes.
+gateway = {}
 rig = {}
 vllm = {}
 

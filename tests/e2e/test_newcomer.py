@@ -100,7 +100,8 @@ def test_up_again_is_quick_and_changes_nothing(newcomer: Newcomer) -> None:
     done = newcomer.clone.run("./rig", "up", timeout_seconds=WARM_UP_SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     assert time.monotonic() - started < WARM_UP_SECONDS
-    assert "Success" not in done.stdout + done.stderr
+    assert "[rig] No changes" in done.stdout + done.stderr
+    assert "[rig] Success" not in done.stdout + done.stderr
     after = tiny(newcomer.clone)
     assert after["pids"] == before["pids"]
 
