@@ -15,16 +15,28 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rig_runtime.errors import BadInput
+from rig_runtime.errors import BadInput, printable
+from rig_runtime.files import is_file, read_bounded, why_missing
 from rig_runtime.plan_types import EngineName, KvCacheDtype, PowerSupply
 
 DEFAULT_PATH = Path("/etc/rig-runtime/config.toml")
+
+MAX_BYTES = 1 << 20
+MOST_PROBLEMS = 10
+
+IN_TOML = {
+    "tuple_type": "it must be an array",
+    "model_type": "it must be a table",
+    "string_type": "it must be a string",
+    "path_type": "it must be a string",
+}
+"""What a value must be, in the words of TOML, by pydantic's type of error."""
 
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class GatewayConfig(_Section):
@@ -86,7 +98,7 @@ class ModelConfig(_Section):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
     path: Path
     engine: EngineName | None = None
-    context_tokens: int | None = Field(None, strict=True, ge=1)
+    context_tokens: int | None = Field(None, strict=True, ge=1, lt=1 << 31)
     sequences: int = Field(4, strict=True, ge=1, le=1024)
     tensor_parallel_size: int | None = Field(None, strict=True, ge=1, le=8)
     kv_cache_dtype: KvCacheDtype = "auto"
@@ -125,24 +137,22 @@ def load(path: Path | None = None, *, check_paths: bool = True) -> Config:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError as error:
+    if why := why_missing(path):
         raise BadInput(
             f"the configuration {path} is missing",
+            found=why,
             how="provisioning writes it; name another one with --config FILE",
-        ) from error
-    except OSError as error:
-        raise BadInput(
-            f"cannot read the configuration {path}", found=error.strerror or str(error)
-        ) from error
-    except ValueError as error:  # TOML syntax, and bytes that are not UTF-8
+        )
+    try:
+        return tomllib.loads(read_bounded(path, MAX_BYTES).decode())
+    except (ValueError, RecursionError) as error:  # syntax, and bytes that are not UTF-8
         raise BadInput(f"{path} is not valid TOML", found=str(error)) from error
 
 
 def _bad(path: Path, problems: list[str]) -> BadInput:
-    return BadInput(f"{path} is not a valid configuration", found="; ".join(problems))
+    more = len(problems) - MOST_PROBLEMS
+    shown = [*problems[:MOST_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
+    return BadInput(f"{path} is not a valid configuration", found="; ".join(shown))
 
 
 def _explain(detail: Mapping[str, Any]) -> str:
@@ -153,7 +163,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
         return f"unknown key {place}{_suggestion(detail['loc'])}"
     if kind == "missing":
         return f"{place} is required"
-    allowed = str(detail["msg"]).removeprefix("Value error, ")
+    allowed = IN_TOML.get(kind) or str(detail["msg"]).removeprefix("Value error, ")
     value = detail["input"]
     shown = "" if isinstance(value, dict | list) else f" = {_toml(value)}"
     return f"{place}{shown}: {allowed[:1].lower()}{allowed[1:]}"
@@ -170,12 +180,12 @@ def _key(loc: tuple[str | int, ...]) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return printable(f'"{value}"' if isinstance(value, str) else str(value), 80)
 
 
 def _suggestion(loc: tuple[str | int, ...]) -> str:
     known = list(_section_fields(loc[:-1]))
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.65)
     return f": did you mean {close[0]}?" if close else f": known are {', '.join(sorted(known))}"
 
 
@@ -201,10 +211,14 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f'models: two models have the name "{name}"; names must differ'
     for number, model in enumerate(config.models):
-        if model.engine and getattr(config.engines, model.engine, None) is None:
+        place = f'models[{number}].engine = "{model.engine}"'
+        if model.engine and model.engine not in EnginesConfig.model_fields:
+            served = ", ".join(EnginesConfig.model_fields)
+            yield f"{place}: it can be planned for, but serving knows only {served}"
+        elif model.engine and getattr(config.engines, model.engine) is None:
             yield (
-                f'models[{number}].engine = "{model.engine}": there is no section '
-                f"[engines.{model.engine}], so that engine is not installed"
+                f"{place}: there is no section [engines.{model.engine}], so that engine is not "
+                "installed"
             )
     if config.gateway.api_keys_file is None and not is_loopback(config.gateway.host):
         yield (
@@ -225,8 +239,9 @@ def is_loopback(host: str) -> bool:
 
 def _missing_paths(config: Config) -> Iterator[str]:
     for number, model in enumerate(config.models):
-        if not model.path.exists():
-            yield f'models[{number}].path = "{model.path}": there is no such file or directory'
+        if why := why_missing(model.path):
+            yield f"models[{number}].path = {_toml(str(model.path))}: {why}"
     keys = config.gateway.api_keys_file
-    if keys is not None and not keys.is_file():
-        yield f'gateway.api_keys_file = "{keys}": there is no such file'
+    if keys is not None and not is_file(keys):
+        why = why_missing(keys) or "it is no file"
+        yield f"gateway.api_keys_file = {_toml(str(keys))}: {why}"

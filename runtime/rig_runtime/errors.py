@@ -8,6 +8,22 @@ RigError            has the four parts of an error and an exit code
 
 from __future__ import annotations
 
+MOST_CHARACTERS = 1500
+"""Of one part of an error: what a stranger wrote into a file is not repeated at length."""
+
+
+def printable(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Text as a terminal may show it: no control characters, no halves of characters, not endless.
+
+    Names come from files, cards and processes; what is not printable is shown as '\\x1b'.
+    """
+    shown = text if len(text) <= most else f"{text[: most - 3]}..."
+    if shown.isprintable():
+        return shown
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in shown
+    )
+
 
 class RigError(Exception):
     """What was needed, what there is, what would work, how to get it.
@@ -19,10 +35,10 @@ class RigError(Exception):
     exit_code = 1
 
     def __init__(self, needed: str, *, found: str = "", works: str = "", how: str = "") -> None:
-        self.needed = needed
-        self.found = found
-        self.works = works
-        self.how = how
+        self.needed = printable(needed)
+        self.found = printable(found)
+        self.works = printable(works)
+        self.how = printable(how)
         super().__init__(str(self))
 
     def __str__(self) -> str:

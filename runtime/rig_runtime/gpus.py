@@ -9,26 +9,41 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rig_runtime.errors import BadInput
+from rig_runtime.errors import BadInput, printable
+from rig_runtime.files import read_bounded
 
 MAX_SNAPSHOT_BYTES = 4 << 20
+MOST_NAME_CHARACTERS = 200
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()), MOST_NAME_CHARACTERS)
+
+
+Name = Annotated[str, AfterValidator(_one_line)]
+"""As a card or a process calls itself: anything at all."""
+
+Identity = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
+"""A UUID or a PCI address: without spaces."""
+
+Bytes = Annotated[int, Field(ge=0, le=1 << 50)]
 
 
 class _Snapshot(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class GpuProcess(_Snapshot):
     """A process that holds memory of a card; `used_bytes` is None where NVML does not say."""
 
-    pid: int
+    pid: int = Field(ge=0, lt=1 << 63)
     kind: Literal["compute", "graphics"]
-    name: str | None = None
-    used_bytes: int | None = Field(None, ge=0)
+    name: Name | None = None
+    used_bytes: Bytes | None = None
 
 
 class Gpu(_Snapshot):
@@ -40,26 +55,26 @@ class Gpu(_Snapshot):
     cannot be used: it fell off the bus, or the driver cannot talk to it.
     """
 
-    uuid: str = Field(min_length=1)
-    bus_id: str
-    name: str
+    uuid: Identity
+    bus_id: Identity
+    name: Name
     compute_capability: str | None = Field(None, pattern=r"^\d{1,2}\.\d{1,2}$")
-    memory_total_bytes: int | None = Field(None, ge=0, le=1 << 50)
-    memory_reserved_bytes: int | None = Field(None, ge=0)
-    memory_used_bytes: int | None = Field(None, ge=0)
-    memory_bandwidth_bytes_per_second: int | None = Field(None, gt=0)
+    memory_total_bytes: Bytes | None = None
+    memory_reserved_bytes: Bytes | None = None
+    memory_used_bytes: Bytes | None = None
+    memory_bandwidth_bytes_per_second: int | None = Field(None, gt=0, le=1 << 50)
     display_active: bool | None = None
     display_attached: bool | None = None
     pcie_gen_max: int | None = Field(None, ge=1, le=8)
     pcie_gen_current: int | None = Field(None, ge=1, le=8)
     pcie_width_max: int | None = Field(None, ge=1, le=32)
     pcie_width_current: int | None = Field(None, ge=1, le=32)
-    power_limit_watts: float | None = Field(None, ge=0)
-    power_default_watts: float | None = Field(None, ge=0)
-    power_min_watts: float | None = Field(None, ge=0)
-    power_max_watts: float | None = Field(None, ge=0)
+    power_limit_watts: float | None = Field(None, ge=0, le=10_000)
+    power_default_watts: float | None = Field(None, ge=0, le=10_000)
+    power_min_watts: float | None = Field(None, ge=0, le=10_000)
+    power_max_watts: float | None = Field(None, ge=0, le=10_000)
     processes: tuple[GpuProcess, ...] = ()
-    unavailable: str | None = None
+    unavailable: Name | None = None
 
     @property
     def capability(self) -> tuple[int, int] | None:
@@ -76,17 +91,17 @@ def _numbers(capability: str) -> tuple[int, int]:
 class Link(_Snapshot):
     """How two cards reach each other. `path` is nvidia-smi's word: PIX, PXB, PHB, NODE, SYS."""
 
-    a: str
-    b: str
-    nvlinks: int | None = Field(None, ge=0)
+    a: Identity
+    b: Identity
+    nvlinks: int | None = Field(None, ge=0, le=64)
     p2p: bool | None = None
-    path: str | None = None
+    path: Name | None = None
 
 
 class Rig(_Snapshot):
     """All cards of one machine at one moment."""
 
-    driver_version: str | None = None
+    driver_version: Name | None = None
     gpus: tuple[Gpu, ...] = Field((), max_length=64)
     links: tuple[Link, ...] = Field((), max_length=64 * 63 // 2)
 
@@ -137,13 +152,7 @@ def load_rig(path: Path) -> Rig:
     skipped. Raises BadInput.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_SNAPSHOT_BYTES + 1)
-        if len(text) > MAX_SNAPSHOT_BYTES:
-            raise BadInput(f"{path} is no snapshot of a rig", found="it is larger than 4 MiB")
-        content: Any = json.loads(text)
-    except OSError as error:
-        raise BadInput(f"cannot read the snapshot {path}", found=error.strerror or "") from error
+        content: Any = json.loads(read_bounded(path, MAX_SNAPSHOT_BYTES))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON", found=str(error)) from error
     return parse_rig(content, str(path))
@@ -155,7 +164,7 @@ def parse_rig(content: object, source: str) -> Rig:
         cards = [_without_scenario(card) for card in content["gpus"]]
         content = {**content, "gpus": cards}
     try:
-        return Rig.model_validate(content)
+        return Rig.model_validate_json(json.dumps(content))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the snapshot"

@@ -25,7 +25,7 @@ from rig_runtime.plan_types import (
     SplitName,
 )
 from rig_runtime.units import tokens
-from rig_runtime.verdicts import card_verdicts, describe, lacking, split_name
+from rig_runtime.verdicts import card_verdicts, describe, lacking, short_name, split_name
 
 __all__ = [
     "Alternative",
@@ -155,15 +155,24 @@ def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem
             needed=f"{name} needs an engine that serves it so",
             found="; ".join(reason.sentence for reasons in against for reason in reasons),
             works="Hugging Face directories with vLLM, GGUF files with Ollama",
-            how="leave the engine and the cache's type to the planner, or install the other engine",
+            how="leave the engine and the KV cache's type to the planner, or use the model's other "
+            "form",
         )
     nearest = closest(search.candidates)
+    if not search.cards:
+        return Problem(
+            needed=f"{name} needs a card that may be used",
+            found="; ".join(
+                f"{short_name(gpu)} at {gpu.bus_id}: {search.unusable[gpu.uuid].sentence}"
+                for gpu in search.rig.gpus
+            ),
+            works="at least one card that works and is not left out",
+            how=how,
+        )
     if nearest is None:
-        reasons = {r.sentence for c in search.candidates for r in c.reasons}
-        reasons |= {reason.sentence for reason in search.unusable.values()}
         return Problem(
             needed=f"{name} needs a set of cards that may split it",
-            found="; ".join(sorted(reasons)[:6]),
+            found="; ".join(_against_splits(search)[:6]),
             works="",
             how=how,
         )
@@ -173,6 +182,16 @@ def _problem(search: Search, possible: tuple[str, ...], longest: int) -> Problem
         works=f"{tokens(longest)} tokens of context fit" if longest else "",
         how=how,
     )
+
+
+def _against_splits(search: Search) -> list[str]:
+    """Why no split is legal, of the engines that serve the model, once each."""
+    dtype = search.request.kv_cache_dtype
+    able = [rules for rules in search.engines if not rules.model_reasons(dtype)]
+    reasons = [r for c in search.candidates if c.rules in able for r in c.reasons]
+    real = [reason for reason in reasons if reason.code != "not_asked_for"] or reasons
+    sentences = dict.fromkeys(reason.sentence for reason in real)
+    return list(sentences)
 
 
 def _alternatives(search: Search, best: Candidate | None) -> tuple[Alternative, ...]:

@@ -25,7 +25,7 @@ KvCacheDtype = Literal[
 
 
 class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RankMemory(_Result):

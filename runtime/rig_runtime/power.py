@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from rig_runtime.gpus import Gpu
 from rig_runtime.parallel import Reason
 from rig_runtime.plan_types import PowerSupply
+from rig_runtime.units import counted
 
 USABLE_SHARE = 0.8
 """Of a supply's rating: rigs that tripped at the sum of their limits ran at 15-30 % below it (open
@@ -49,8 +50,8 @@ def safe_limits(
             return Reason(
                 "power_supply_overloaded",
                 f"the supply {supply.name!r} ({supply.watts:.0f} W, {USABLE_SHARE:.0%} of it "
-                f"usable) has {max(0.0, given):.0f} W for {len(fed)} card(s), which need at least "
-                f"{sum(_least(gpu) for gpu in fed):.0f} W",
+                f"usable) has {max(0.0, given):.0f} W for {counted(len(fed), 'card')}: at least "
+                f"{sum(_least(gpu) for gpu in fed):.0f} W are needed",
             )
         limits |= found
     return limits

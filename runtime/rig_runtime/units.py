@@ -25,3 +25,8 @@ def size(value_bytes: int) -> str:
 def tokens(count: int) -> str:
     """A token count with thin grouping: 18944 -> '18 944'."""
     return f"{count:,}".replace(",", " ")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 -> '1 card', 2 -> '2 cards'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

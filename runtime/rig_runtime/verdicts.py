@@ -9,7 +9,7 @@ from rig_runtime.candidates import SAME_SPEED, Search
 from rig_runtime.gpus import Gpu, usable
 from rig_runtime.parallel import Reason
 from rig_runtime.plan_types import CardVerdict, RankMemory, SplitName
-from rig_runtime.units import size, tokens
+from rig_runtime.units import counted, size, tokens
 
 Verdict = tuple[str, Reason]
 
@@ -73,24 +73,59 @@ def _spare(search: Search, chosen: Candidate, other: Candidate) -> Reason:
             f"of {tokens(min(chosen.max_context_tokens, goal))}",
         )
     pace, best = other.decode_tokens_per_second, chosen.decode_tokens_per_second
-    name, more = describe(other), len(other.gpus) - len(chosen.gpus)
     if pace is None or best is None:
         return Reason("not_needed", f"not needed: {describe(chosen)} is enough")
+    return _not_faster(search, chosen, other, (round(pace), round(best)))
+
+
+def _not_faster(
+    search: Search, chosen: Candidate, other: Candidate, paces: tuple[int, int]
+) -> Reason:
+    """The first thing in which the other is worse, in the order of the ranking: speed, number of
+    cards, watts, room left for others. Equal speeds are no reason."""
+    (pace, best), more = paces, len(other.gpus) - len(chosen.gpus)
+    would = f"not needed: {describe(other)} would decode"
+    link = _slower_link(chosen, other)
     if pace * SAME_SPEED < best:
+        return Reason("slower", f"{would} {pace} tokens/s{link}, the plan {best}")
+    if more > 0 and pace > best:
         return Reason(
-            "slower", f"not needed: {name} would decode {pace:.0f} tokens/s, the plan {best:.0f}"
+            "gain_too_small",
+            f"{would} {pace} tokens/s instead of {best}, too little for "
+            f"{counted(more, 'more card')}",
         )
     if more > 0:
         return Reason(
-            "gain_too_small",
-            f"not needed: {name} would decode {pace:.0f} tokens/s instead of {best:.0f}, too "
-            f"little for {more} more card{'s' if more > 1 else ''}",
+            "no_gain", f"{would} no more tokens/s ({pace}) with {counted(more, 'more card')}"
         )
-    return Reason(
-        "not_better",
-        f"not needed: {name} would decode about as many tokens/s, with {other.watts:.0f} W instead "
-        f"of {chosen.watts:.0f} W",
+    same = (
+        f"{would} as many tokens/s ({pace})" if pace >= best else f"{would} {pace} tokens/s{link}"
     )
+    if other.watts > chosen.watts:
+        watts = f"{other.watts:.0f} W instead of {chosen.watts:.0f} W"
+        return Reason("more_watts", f"{same}, with {watts}")
+    if pace < best:
+        return Reason("slower", f"{same}, the plan {best}")
+    if _room(search, other) > _room(search, chosen):
+        return Reason("leaves_less_room", f"{same}; the plan leaves more room for other models")
+    return Reason("as_good", f"{same}: as good as the plan, which has the first of equal cards")
+
+
+def _slower_link(chosen: Candidate, other: Candidate) -> str:
+    """Where the other set talks over a narrower link, its width."""
+    narrow, wide = _narrowest(other), _narrowest(chosen)
+    return f" over a link of x{narrow}" if narrow and wide and narrow < wide else ""
+
+
+def _narrowest(candidate: Candidate) -> int | None:
+    """The width of the narrowest link of a set; None for one card and where it is unknown."""
+    widths = [gpu.pcie_width_current for gpu in candidate.gpus]
+    known = [width for width in widths if width is not None]
+    return min(known) if len(known) == len(widths) > 1 else None
+
+
+def _room(search: Search, candidate: Candidate) -> int:
+    return sum(search.room[uuid] for uuid in candidate.uuids)
 
 
 def _excluded(search: Search, with_card: list[Candidate]) -> Reason:

@@ -74,7 +74,7 @@ def gpu(number: int, gib: float = 12, **changes: Any) -> Gpu:
         "pcie_width_current": 16,
         "power_limit_watts": 170,
     }
-    return Gpu.model_validate({**values, **changes})
+    return Gpu.model_validate_json(json.dumps({**values, **changes}))
 
 
 def rig_of(*gpus: Gpu, nvlinks: int = 0) -> Rig:

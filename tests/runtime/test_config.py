@@ -61,6 +61,22 @@ BAD = {
         "[[models]]\nname = 'a'\npath = '/'\nengine = 'vllm'",
         r"no section \[engines\.vllm\]",
     ),
+    "an engine that is only planned for": (
+        "[engines.vllm]\n[[models]]\nname = 'a'\npath = '/'\nengine = 'ollama'",
+        r"engine = \"ollama\": it can be planned for, but serving knows only vllm",
+    ),
+    "a section of such an engine": ("[engines.ollama]", r"engines\.ollama: known are vllm"),
+    "a table where an array is due": ("[models]\nname = 1", "models: it must be an array"),
+    "endless": ("[gateway]\nqueue_timeout_seconds = inf", "finite"),
+    "a context without end": (
+        f"[[models]]\nname = 'a'\npath = '/'\ncontext_tokens = 1{'0' * 30}",
+        "less than 2147483648",
+    ),
+    "a path that is too long": (f"[[models]]\nname = 'a'\npath = '/{'x' * 5000}'", "too long"),
+    "a value that draws": ("[gateway]\nport = '\\u001b[31m'".replace("'", '"'), r"\\x1b\[31m"),
+    "a value without end": (f"[gateway]\nport = '{'x' * 9999}'", r"x\.\.\.: input"),
+    "nested without end": (f"a = {'[' * 5000}", "not valid TOML"),
+    "too large a file": ("#" * (1 << 20) + "\n", "larger than 1 MiB"),
     "open to the network without keys": ("[gateway]\nhost = '0.0.0.0'", "api_keys_file"),
     "missing key file": ("[gateway]\napi_keys_file = '/nowhere'", "/nowhere.*no such file"),
     "bad name": ("[[models]]\nname = ' a'\npath = '/'", r"models\[0\]\.name"),
@@ -99,4 +115,10 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="not valid TOML"):
+        load(path)
+
+
+def test_of_very_many_problems_the_first_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path, "".join(f"k{number} = 1\n" for number in range(5000)))
+    with pytest.raises(BadInput, match="and 4990 more"):
         load(path)

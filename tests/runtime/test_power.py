@@ -42,7 +42,7 @@ def test_too_much_even_at_the_lowest_limits() -> None:
     cards = [card(0), card(1)]
     refused = safe_limits(cards, cards, [supply(200, *cards)])
     assert isinstance(refused, Reason)
-    assert "160 W for 2 card(s), which need at least 200 W" in refused.sentence
+    assert "160 W for 2 cards: at least 200 W are needed" in refused.sentence
 
 
 def test_what_others_draw_counts() -> None:

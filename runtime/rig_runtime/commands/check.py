@@ -6,6 +6,7 @@ import argparse
 
 from rig_runtime import config
 from rig_runtime.cli import add_common_arguments
+from rig_runtime.units import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         print_json({"ok": True, "config": str(path), "models": [m.name for m in checked.models]})
     else:
-        print(f"{path} is valid: {len(checked.models)} model(s), {_address(checked)}")
+        print(f"{path} is valid: {counted(len(checked.models), 'model')}, {_address(checked)}")
     return 0
 
 

@@ -16,9 +16,16 @@ Segment = tuple[str, str, int]
 """A letter, a style, and bytes."""
 
 
-def console() -> Console:
+class Output(Console):
+    """Standard output. A reader that has enough is the command line's to handle, not rich's."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console() -> Output:
     """Standard output; `NO_COLOR`, pipes and narrow terminals are rich's to respect."""
-    return Console(highlight=False, emoji=False, markup=False, width=_width())
+    return Output(highlight=False, emoji=False, markup=False, width=_width())
 
 
 def _width() -> int | None:

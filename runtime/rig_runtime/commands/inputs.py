@@ -9,6 +9,7 @@ from pathlib import Path
 from rig_runtime import config as configuration
 from rig_runtime.config import Config
 from rig_runtime.errors import BadInput
+from rig_runtime.files import why_missing
 from rig_runtime.fleet import request_of
 from rig_runtime.gpus import Rig, load_rig, read_rig
 from rig_runtime.models import ModelShape, read_shape
@@ -51,7 +52,8 @@ def model_of(word: str, config: Config | None) -> NamedModel:
     if configured is not None:
         shape = replace(read_shape(configured.path), name=configured.name)
         return NamedModel(configured.name, shape, request_of(configured, settings))
-    path = Path(word) if Path(word).exists() else find_blob(word)
+    named = not why_missing(Path(word))
+    path = Path(word) if named else find_blob(word)
     if path is None:
         names = ", ".join(model.name for model in settings.models)
         configured_names = f", or one of {names}" if names else ""
@@ -59,7 +61,7 @@ def model_of(word: str, config: Config | None) -> NamedModel:
             f"there is no model {word}",
             works=f"a model's path, a tag in Ollama's store{configured_names}",
         )
-    shape = read_shape(path) if Path(word).exists() else replace(read_gguf_shape(path), name=word)
+    shape = read_shape(path) if named else replace(read_gguf_shape(path), name=word)
     request = PlanRequest(
         exclude=frozenset(settings.rig.exclude),
         power_supplies=settings.rig.power_supplies,

@@ -33,9 +33,10 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """A whole number above zero, for argparse."""
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 10 else 0
     if not 0 < number < 1 << 31:
-        raise ValueError(text)
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise argparse.ArgumentTypeError(f"'{shown}' is no whole number from 1 to {(1 << 31) - 1}")
     return number
 
 

@@ -6,6 +6,7 @@ Without a model, all configured models together: each on what the ones before it
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,7 @@ def _changed(rig: Rig, arguments: argparse.Namespace) -> Rig:
 def _print_one(plan: Plan, arguments: argparse.Namespace) -> None:
     changed = changes(_earlier(arguments.diff), plan) if arguments.diff else None
     if arguments.json:
+        _say_what_is_wrong(plan)
         shown = plan.model_dump(mode="json")
         print_json(shown if changed is None else {**shown, "changes": list(changed)})
         return
@@ -105,8 +107,16 @@ def _print_one(plan: Plan, arguments: argparse.Namespace) -> None:
     show_plan(plan, changed=changed)
 
 
+def _say_what_is_wrong(plan: Plan) -> None:
+    """Beside JSON, the error for people."""
+    if not plan.feasible:
+        print(f"rig-runtime plan: {nothing_fits(plan)}", file=sys.stderr)
+
+
 def _print_fleet(plans: Sequence[Plan], arguments: argparse.Namespace) -> None:
     if arguments.json:
+        for plan in plans:
+            _say_what_is_wrong(plan)
         print_json({"plans": [plan.model_dump(mode="json") for plan in plans]})
         return
     from rig_runtime.commands.show_plan import show_plan

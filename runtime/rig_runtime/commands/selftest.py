@@ -24,7 +24,7 @@ from rig_runtime import service, tiny_model
 from rig_runtime.cli import add_common_arguments
 from rig_runtime.commands.inputs import rig_of
 from rig_runtime.config import DEFAULT_PATH, Config, GatewayConfig, ModelConfig
-from rig_runtime.errors import CheckFailed
+from rig_runtime.errors import BadInput, CheckFailed
 from rig_runtime.gateway.keys import Keys
 from rig_runtime.lifecycle import Phase
 from rig_runtime.scheduler import Scheduler
@@ -40,14 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser, rig=True)
     parser.add_argument("--make-only", type=Path, metavar="DIR", help="write the model and stop")
     parser.add_argument("--seed", type=int, default=0, help="other weights, other words")
-    parser.add_argument("--tensor-parallel-size", type=int, metavar="N", help="so many ranks")
+    parser.add_argument("--tensor-parallel-size", type=ranks, metavar="N", help="so many ranks")
     parser.add_argument("--verbose", action="store_true", help="show the engine's output")
+
+
+def ranks(text: str) -> int:
+    """How many ranks, for argparse."""
+    if text not in map(str, range(1, 9)):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no whole number from 1 to 8")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises RigError with what does not work."""
     if arguments.make_only is not None:
-        directory = tiny_model.make(arguments.make_only, seed=arguments.seed)
+        directory = _made(arguments.make_only, arguments.seed)
         print(json.dumps({"directory": str(directory)}) if arguments.json else directory)
         return 0
     level = logging.INFO if arguments.verbose else logging.ERROR
@@ -63,6 +70,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _show(report)
     return 0
+
+
+def _made(directory: Path, seed: int) -> Path:
+    try:
+        return tiny_model.make(directory, seed=seed)
+    except OSError as error:
+        raise BadInput(
+            f"The model must be written to {directory}.",
+            found=error.strerror or str(error),
+            works="A directory that can be made or is there, on a disk with room.",
+        ) from error
 
 
 def _config(arguments: argparse.Namespace, scratch: Path) -> Config:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 from rich.console import Console
 from rich.text import Text
 
-from rig_runtime.commands.console import Segment, bar, console
+from rig_runtime.commands.console import BAR_CELLS, Segment, bar, console
+from rig_runtime.errors import RigError
 from rig_runtime.plan import CardVerdict, Plan, nothing_fits
 from rig_runtime.units import gib, size, tokens
 from rig_runtime.verdicts import SPLIT_WORDS
 
+FEWEST_CELLS = 8
+BESIDE_BAR = 50
+"""Columns of a card's line that are not its bar."""
+
 LEGEND = "r reserved  h held  W weights  K KV cache  c compute and fixed  . free"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}\b)")
+"""The thin grouping of a number, which no line ends in."""
+
 VERDICT_STYLES = {"used": "bold green", "spare": "cyan", "excluded": "yellow"}
 
 
@@ -26,18 +36,33 @@ def show_plan(plan: Plan, *, changed: tuple[str, ...] | None = None) -> None:
     for number, line in enumerate(lines):
         out.print(Text(_fill(line, out, "  ", "" if number == 0 else "  "), style=style))
         style = ""
-    out.print()
+    if plan.cards:
+        out.print()
     for card in plan.cards:
-        out.print(_card_line(card), no_wrap=True, overflow="ellipsis")
+        out.print(_card_line(card, out.width), no_wrap=True, overflow="ellipsis")
         out.print(_wrapped(card.reason, out, "    "))
     if plan.cards:
         out.print(Text(LEGEND, style="dim"))
     _section(out, "Set first, for the power supplies", _limits(plan))
     if changed is not None:
         _section(out, "Changed", changed or ("nothing",))
-    _section(out, "What would help", plan.fixes)
-    _section(out, "Considered", tuple(each.why_not for each in plan.alternatives))
+    _section(out, "What would help", _help(plan))
+    _section(out, "Considered", _considered(plan))
     _section(out, "Notes", plan.notes)
+
+
+def _help(plan: Plan) -> tuple[str, ...]:
+    """The fixes; where there are none, what the error says of what works."""
+    if plan.fixes or plan.feasible:
+        return plan.fixes
+    error = nothing_fits(plan)
+    return tuple(part for part in (error.works, error.how) if part)
+
+
+def _considered(plan: Plan) -> tuple[str, ...]:
+    """The alternatives, without the one that the headline names."""
+    said = plan.problem.found if plan.problem else ""
+    return tuple(each.why_not for each in plan.alternatives if each.why_not not in said)
 
 
 def _wrapped(text: str, out: Console, indent: str, first: str | None = None) -> Text:
@@ -46,13 +71,16 @@ def _wrapped(text: str, out: Console, indent: str, first: str | None = None) -> 
 
 def _fill(text: str, out: Console, indent: str, first: str | None = None) -> str:
     start = indent if first is None else first
-    return textwrap.fill(text, out.width, initial_indent=start, subsequent_indent=indent)
+    whole = THOUSANDS.sub(NO_BREAK, text)
+    filled = textwrap.fill(whole, out.width, initial_indent=start, subsequent_indent=indent)
+    return filled.replace(NO_BREAK, " ")
 
 
 def _headline(plan: Plan) -> tuple[str, list[str]]:
     """The style of the first line, and the lines."""
     if not plan.feasible:
-        return "bold red", [f"{plan.model}: no plan. {nothing_fits(plan)}"]
+        error = nothing_fits(plan)
+        return "bold red", [f"no plan: {RigError(error.needed, found=error.found)}"]
     names = [_short(card) for card in plan.cards if card.verdict == "used"]
     counted = " + ".join(
         f"{names.count(name)} x {name}" if names.count(name) > 1 else name
@@ -74,10 +102,11 @@ def _headline(plan: Plan) -> tuple[str, list[str]]:
     ]
 
 
-def _card_line(card: CardVerdict) -> Text:
+def _card_line(card: CardVerdict, width: int) -> Text:
     line = Text(f"{_short(card)[:20]:20} ")
     line.append(f"{card.verdict:9}", style=VERDICT_STYLES[card.verdict])
-    line.append(bar(_segments(card), card.total_bytes or 0))
+    cells = min(BAR_CELLS, max(FEWEST_CELLS, width - BESIDE_BAR))
+    line.append(bar(_segments(card), card.total_bytes or 0, cells))
     total = "?" if card.total_bytes is None else gib(card.total_bytes)
     line.append(f" {gib(card.needed_bytes).removesuffix(' GiB')} / {total}")
     return line

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from rich.console import Console
 from rich.table import Table
 
 from rig_runtime import config as configuration
 from rig_runtime.cli import add_common_arguments
+from rig_runtime.commands.console import Output
 from rig_runtime.config import DEFAULT_PATH, Config
 from rig_runtime.errors import CheckFailed
 from rig_runtime.gateway.control import STATUS_PATH
@@ -56,18 +56,24 @@ async def ask(control_socket: Path) -> dict[str, Any]:
             session.get(f"http://localhost{STATUS_PATH}") as response,
         ):
             status: dict[str, Any] = await response.json()
-            return status
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         number = getattr(error, "errno", None)
         if number == errno.EACCES:
             raise _not_allowed(control_socket) from error
-        found = os.strerror(number).lower() if number else type(error).__name__
+        found = os.strerror(number).lower() if number else str(error) or type(error).__name__
         raise CheckFailed(
             "The service must run to tell its status.",
             found=f"Nothing answers on {control_socket} ({found}).",
             how="`systemctl status rig-runtime` and `journalctl -u rig-runtime` say why; "
             "`systemctl start rig-runtime` starts it.",
         ) from error
+    if not isinstance(status, dict) or not isinstance(status.get("models"), list):
+        raise CheckFailed(
+            f"The service on {control_socket} must tell its status.",
+            found="What answers there is no rig-runtime of this version.",
+            how="`systemctl restart rig-runtime`, or name another socket with --socket.",
+        )
+    return status
 
 
 def _not_allowed(control_socket: Path) -> CheckFailed:
@@ -79,7 +85,7 @@ def _not_allowed(control_socket: Path) -> CheckFailed:
 
 
 def _show(status: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     console.print(f"serving on {status['address']} for {_age(status['since'])}")
     models = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("MODEL", "PHASE", "FOR", "ENGINE", "SPLIT", "CONTEXT", "REQUESTS"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rig_runtime.errors import BadInput
+from rig_runtime.files import read_bounded
 
 MAX_JSON_BYTES = 32 << 20
 MISSING = object()
@@ -115,14 +116,7 @@ class Fields:
 
 def read_json_object(path: Path) -> Fields:
     """A file that holds one JSON object, at most 32 MiB. Raises BadInput."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_JSON_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"cannot read {path}", found=error.strerror or str(error)) from error
-    if len(text) > MAX_JSON_BYTES:
-        raise BadInput(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB, no model needs that")
-    return Fields(parse_json_object(text, str(path)), str(path))
+    return Fields(parse_json_object(read_bounded(path, MAX_JSON_BYTES), str(path)), str(path))
 
 
 def parse_json_object(text: bytes, source: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from math import prod
 from pathlib import Path
 
 from rig_runtime.errors import BadInput
+from rig_runtime.files import is_file, open_regular
 
 MAGIC = b"GGUF"
 FIRST_READ_BYTES = 16 << 20
@@ -128,7 +129,7 @@ def _all_files(path: Path) -> list[Path]:
         raise BadInput(f"{path} is one of {count} files", works=f"1 to {MAX_SPLIT_FILES}")
     names = [f"{parts['stem']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
     files = [path.with_name(name) for name in names]
-    if missing := [file.name for file in files if not file.is_file()]:
+    if missing := [file.name for file in files if not is_file(file)]:
         raise BadInput(f"{path} is one of {count} files", found=f"{missing[0]} is missing")
     return files
 
@@ -136,7 +137,7 @@ def _all_files(path: Path) -> list[Path]:
 def _read_file(path: Path) -> GgufHeader:
     """The header lies at the beginning: little is read at first, more only if it goes on."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             for most in (FIRST_READ_BYTES, MAX_HEADER_BYTES):
                 file.seek(0)

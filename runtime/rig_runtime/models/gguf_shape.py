@@ -10,12 +10,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rig_runtime.errors import BadInput
+from rig_runtime.errors import BadInput, printable
 from rig_runtime.models.fields import Fields
 from rig_runtime.models.gguf import GgufHeader, GgufTensor, Skipped, read_gguf
 from rig_runtime.models.shape import Attention, Layer, ModelShape, Quantisation, Recurrent, Weights
 
 MAX_LAYERS = 2048
+ARCHITECTURE = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 BLOCK = re.compile(r"^blk\.(\d{1,6})\.(.+)$")
 
 WINDOW_PATTERNS = {
@@ -35,7 +36,7 @@ WINDOW_IGNORED = ("phi3", "llama", "qwen2", "qwen2moe", "starcoder2")
 
 def read_gguf_shape(path: Path) -> ModelShape:
     """A GGUF file or the first of several. Raises BadInput."""
-    return shape_from_header(read_gguf(path), path.name.removesuffix(".gguf"))
+    return shape_from_header(read_gguf(path), printable(path.name.removesuffix(".gguf"), 200))
 
 
 def shape_from_header(header: GgufHeader, name: str) -> ModelShape:
@@ -93,8 +94,12 @@ class _Model:
     @staticmethod
     def of(header: GgufHeader) -> _Model:
         architecture = header.metadata.get("general.architecture")
-        if not isinstance(architecture, str) or not architecture:
-            raise BadInput(f"{header.source} does not say its general.architecture")
+        if not isinstance(architecture, str) or not ARCHITECTURE.match(architecture):
+            raise BadInput(
+                f"{header.source} does not say its general.architecture",
+                found=repr(architecture)[:80],
+                works="a name such as 'llama'",
+            )
         prefix = f"{architecture}."
         values = {
             key.removeprefix(prefix): value

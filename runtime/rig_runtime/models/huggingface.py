@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rig_runtime.errors import BadInput
+from rig_runtime.errors import BadInput, printable
 from rig_runtime.models.attention import Heads, attention_of, heads_of_kind, projections, read_heads
 from rig_runtime.models.feedforward import (
     FeedForwardSizes,
@@ -32,6 +32,7 @@ from rig_runtime.models.weights import DTYPE_BYTES, weights_of
 T = TypeVar("T")
 
 MAX_HIDDEN = 1 << 20
+MOST_NAME_CHARACTERS = 200
 MAX_VOCABULARY = 1 << 26
 NORMS_IN_A_LAYER = 2
 """Vectors of the hidden size in one layer; some families have four, all are tiny."""
@@ -41,7 +42,7 @@ def read_huggingface(path: Path) -> ModelShape:
     """A directory with a config.json, or a bare config.json. Raises BadInput."""
     file = path / "config.json" if path.is_dir() else path
     name = path.resolve().name if path.is_dir() else path.resolve().parent.name
-    shape = shape_from_config(read_json_object(file), name)
+    shape = shape_from_config(read_json_object(file), printable(name, MOST_NAME_CHARACTERS))
     found = read_tensors(path) if path.is_dir() else None
     return shape if found is None else with_exact_weights(shape, found)
 

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from rig_runtime.errors import BadInput
+from rig_runtime.files import is_file
 from rig_runtime.models.fields import read_json_object
 
 REGISTRY, NAMESPACE, TAG = "registry.ollama.ai", "library", "latest"
@@ -32,7 +33,7 @@ def find_blob(tag: str) -> Path | None:
         return None
     for store in _stores():
         manifest = store.joinpath("manifests", *parts)
-        if manifest.is_file():
+        if is_file(manifest):
             return _blob(store, manifest)
     return None
 
@@ -58,6 +59,6 @@ def _blob(store: Path, manifest: Path) -> Path:
     if len(digests) != 1 or not DIGEST.match(digests[0]):
         raise BadInput(f"{manifest} names {len(digests)} models", works="one model with a digest")
     blob = store / "blobs" / digests[0].replace(":", "-")
-    if not blob.is_file():
+    if not is_file(blob):
         raise BadInput(f"{manifest} names a blob that is missing", found=str(blob))
     return blob

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rig_runtime.errors import BadInput
+from rig_runtime.files import is_file, open_regular
 from rig_runtime.models.fields import parse_json_object, read_json_object
 
 MAX_HEADER_BYTES = 32 << 20
@@ -61,12 +62,12 @@ def read_tensors(directory: Path) -> tuple[Tensor, ...] | None:
     file that is damaged, and for an index of which some files are missing.
     """
     index = directory / "model.safetensors.index.json"
-    files = _indexed_files(index) if index.is_file() else sorted(directory.glob("*.safetensors"))
-    present = [file for file in files if file.is_file()]
+    files = _indexed_files(index) if is_file(index) else sorted(directory.glob("*.safetensors"))
+    present = [file for file in files if is_file(file)]
     if not present:
         return None
     if len(present) < len(files):
-        missing = next(file for file in files if not file.is_file())
+        missing = next(file for file in files if not is_file(file))
         raise BadInput(
             f"{directory} is incomplete",
             found=f"{len(present)} of {len(files)} weight files, {missing.name} is missing",
@@ -102,7 +103,7 @@ def _without_duplicates(tensors: list[Tensor]) -> tuple[Tensor, ...]:
 def read_header(path: Path) -> tuple[Tensor, ...]:
     """The tensors of one file. Raises BadInput where the file is not what it says."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             file.seek(0)
             return tuple(_read(file, size, str(path)))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
+from rig_runtime.errors import BadInput
 from rig_runtime.models.safetensors import Tensor
 from rig_runtime.models.shape import Layer, ModelShape, Weights
 from rig_runtime.units import MIB, size
@@ -88,6 +89,7 @@ def with_exact_weights(shape: ModelShape, tensors: Iterable[Tensor]) -> ModelSha
             head += 0 if shape.tied else held
         else:
             outer += Weights(whole_bytes=held)
+    _check_complete(shape, layers)
     notes = shape.notes
     if unknown > MIB:
         notes += (f"{size(unknown)} of tensors of unknown use are counted on every rank",)
@@ -103,6 +105,18 @@ def with_exact_weights(shape: ModelShape, tensors: Iterable[Tensor]) -> ModelSha
         weights_exact=True,
         notes=notes,
     )
+
+
+def _check_complete(shape: ModelShape, layers: list[Weights]) -> None:
+    """Refuse weights of which a part is missing: they would be planned too small."""
+    empty = [number for number, weights in enumerate(layers) if not weights.total_bytes]
+    if empty:
+        raise BadInput(
+            f"the weight files of {shape.name} are incomplete",
+            found=f"no tensor of layer {empty[0]} of {len(layers)} is in them",
+            works="all weight files, or none: weights are then computed from the configuration",
+            how="download the model again",
+        )
 
 
 def _held_bytes(tensor: Tensor, shape: ModelShape) -> int:

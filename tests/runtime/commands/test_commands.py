@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def test_a_model_that_cannot_be_read_fails_alone(run: Any, qwen: str) -> None:
 def test_check_says_what_a_good_file_holds(run: Any, config: str) -> None:
     code, out, _ = run("check", "--config", config)
     assert code == 0
-    assert "2 model(s), gateway on 127.0.0.1:8484" in out
+    assert "2 models, gateway on 127.0.0.1:8484" in out
 
 
 def test_check_of_a_file_for_another_machine(run: Any, tmp_path: Path) -> None:
@@ -244,3 +245,28 @@ def test_gpus_for_people_holds_at_80_columns(run: Any, name: str) -> None:
     code, out, _ = run("gpus", "--rig", rig_file(name))
     assert code == 0
     assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_an_infeasible_plan_says_each_thing_once(run: Any, qwen: str) -> None:
+    code, out, err = run("plan", qwen, "--rig", rig_file("one-3080"))
+    headline, rest = " ".join(out.split()).split("RTX 3080 excluded")
+    assert (code, err) == (3, "")
+    assert "does not fit these cards" in headline
+    assert "smaller or more strongly quantised" not in headline
+    assert "What would help - use a smaller" in rest
+    assert "Considered" not in rest, "the headline names the only set"
+
+
+def test_beside_json_the_error_has_four_parts(run: Any, qwen: str) -> None:
+    code, out, err = run("plan", qwen, "--rig", rig_file("no-cards"), "--json")
+    problem = json.loads(out)["problem"]
+    assert code == 3
+    assert all(problem[part] and problem[part] in err for part in problem)
+
+
+def test_no_line_ends_inside_a_number(run: Any, qwen: str) -> None:
+    out = run("plan", qwen, "--rig", rig_file("reference-with-desktop"))[1]
+    lines = out.splitlines()
+    ends = [line for line in lines if re.search(r"\d$", line)]
+    followers = [lines[lines.index(line) + 1] for line in ends if line != lines[-1]]
+    assert not [line for line in followers if re.match(r"\s+\d{3}\b", line)]
