@@ -18,6 +18,11 @@ from tasks.templates import written
 
 USER = "rig-runtime"
 COMMAND_LINK = "/usr/local/bin/rig-runtime"
+# systemd only says that a start failed; what the service itself said of it is in the journal.
+SAID = (
+    f"{UNIT} || {{ journalctl --unit {UNIT} --lines 40 --output cat --no-pager "
+    "| grep '^rig-runtime serve: ' | tail -n 1 >&2; false; }"
+)
 
 
 @deploy("Engines")
@@ -102,9 +107,9 @@ def service_current(digest: str) -> Commands:
     if not state["enabled"]:
         yield StringCommand("systemctl enable", UNIT)
     if not state["active"]:
-        yield StringCommand("systemctl reset-failed", UNIT, "2>/dev/null; systemctl start", UNIT)
+        yield StringCommand("systemctl reset-failed", UNIT, "2>/dev/null; systemctl start", SAID)
     elif state["running_digest"] != digest or _is_outdated():
-        yield StringCommand("systemctl restart", UNIT)
+        yield StringCommand("systemctl restart", SAID)
     else:
         host.noop("the service runs from what is installed")
 

@@ -97,14 +97,16 @@ def _show(host: Remote) -> None:
     port = gateway.port or 80
     header = _key_header(host)
     if gateway.hostname in LOOPBACK:
+        base_url = f"http://127.0.0.1:{port}"
         with host.forward(port) as local:
             answer = _answer(host, f"http://127.0.0.1:{local}", model, header)
-        base_url = f"http://127.0.0.1:{port}"
+        tunnel = " ".join(host.ssh("-N", "-L", f"{port}:127.0.0.1:{port}"))
+        print(f"\ngateway   {base_url}/v1, on {host.name} alone; to reach it from here:\n{tunnel}")
     else:
         base_url = f"http://{host.address}:{port}"
         answer = _answer(host, base_url, model, header)
-    print(f"\ngateway   {base_url}/v1" + (f"  (on {host.name})" * (gateway.hostname in LOOPBACK)))
-    print(f"you       {chat.PROMPT}\n{model:9} {answer!r}")
+        print(f"\ngateway   {base_url}/v1")
+    print(f"you       {chat.PROMPT}\n{model:9} {answer.strip()}")
     print(f"try       {chat.curl_line(base_url, model, header)}")
 
 

@@ -23,6 +23,7 @@ from virtual_rig.nvml import build
 
 _UP_SECONDS = 120.0
 _SSH_SECONDS = 120.0
+_GONE_SECONDS = 5.0
 _DETACHED = ("setsid", "--fork", "unshare", "--mount", "--propagation", "private")
 
 
@@ -193,18 +194,21 @@ def _wait(folder: Path) -> Box:
 
 
 def _await_running(folder: Path) -> record.Record:
-    deadline = time.monotonic() + _UP_SECONDS
-    while time.monotonic() < deadline and record.processes_naming(folder):
+    """The record of the living box. A process that starts another shows no name for a moment."""
+    began = seen = time.monotonic()
+    while time.monotonic() - began < _UP_SECONDS and time.monotonic() - seen < _GONE_SECONDS:
         there = record.read(folder)
         if there and there.phase == "running" and there.alive():
             return there
+        if there and there.phase == "failed" and there.error:
+            raise VirtualRigError(**there.error)
+        if record.processes_naming(folder):
+            seen = time.monotonic()
         time.sleep(0.1)
-    there = record.read(folder)
-    if there and there.phase == "failed" and there.error:
-        raise VirtualRigError(**there.error)
     raise VirtualRigError(
         f"The supervisor of {folder.name} must bring the box up",
-        found=_tail(folder / "supervisor.log") or f"it was not done after {_UP_SECONDS:g} s",
+        found=_tail(folder / "supervisor.log")
+        or f"it was not done after {time.monotonic() - began:.0f} s",
     )
 
 
