@@ -191,10 +191,3 @@ def _without_scenario(card: object) -> object:
     if isinstance(card, dict):
         return {key: value for key, value in card.items() if key != "scenario"}
     return card
-
-
-def read_rig() -> Rig:
-    """This machine's cards from NVML. Raises CheckFailed where there is no working driver."""
-    from rig_runtime import nvml
-
-    return nvml.read_rig()

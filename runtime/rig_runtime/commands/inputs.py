@@ -11,7 +11,7 @@ from rig_runtime.config import Config
 from rig_runtime.errors import BadInput
 from rig_runtime.files import why_missing
 from rig_runtime.fleet import request_of
-from rig_runtime.gpus import Rig, load_rig, read_rig
+from rig_runtime.gpus import Rig, load_rig
 from rig_runtime.models import ModelShape, read_shape
 from rig_runtime.models.gguf_shape import read_gguf_shape
 from rig_runtime.models.ollama_store import find_blob
@@ -29,7 +29,11 @@ class NamedModel:
 
 def rig_of(arguments: argparse.Namespace) -> Rig:
     """The snapshot that `--rig` names, or this machine's cards."""
-    return load_rig(arguments.rig) if arguments.rig else read_rig()
+    if arguments.rig:
+        return load_rig(arguments.rig)
+    from rig_runtime import nvml  # a quarter of a plan's start-up: not for a snapshot
+
+    return nvml.read_rig()
 
 
 def config_of(arguments: argparse.Namespace) -> Config | None:
