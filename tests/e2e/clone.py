@@ -46,6 +46,21 @@ class Clone:
         """A command on the virtual rig, as root over SSH."""
         return self.python("-m", "virtual_rig", "ssh", "rig", command)
 
+    def armed(self, command: str) -> subprocess.Popen[str]:
+        """A command on the rig that runs as soon as a line is written to its input."""
+        words = [".venv/bin/python", "-m", "virtual_rig", "ssh", "rig"]
+        process = subprocess.Popen(
+            [*words, f"echo armed; read _; {command}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "armed\n"
+        return process
+
     def status(self) -> dict[str, Any]:
         """`rig-runtime status --json` on the rig; empty while no service answers."""
         done = self.on_rig("rig-runtime status --json")

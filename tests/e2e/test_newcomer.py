@@ -106,26 +106,40 @@ def test_up_again_is_quick_and_changes_nothing(newcomer: Newcomer) -> None:
     assert after["pids"] == before["pids"]
 
 
+def kill_in_mid_stream(newcomer: Newcomer) -> bool:
+    """Whether the client was told; not where the last token had left before the rank died."""
+    model = tiny(newcomer.clone)
+    with newcomer.clone.armed(f"kill -KILL {model['ranks'][1]['pid']}") as kill:
+        stream = client(newcomer).chat.completions.create(
+            model="tiny",
+            messages=[{"role": "user", "content": "count"}],
+            max_tokens=1900,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        )
+        finished = False
+        try:
+            for number, chunk in enumerate(stream):
+                if number == 3:
+                    kill.communicate("now\n")
+                finished = finished or bool(chunk.choices and chunk.choices[0].finish_reason)
+        except openai.APIError:
+            return True
+        assert finished, "the stream ended in silence"
+    return False
+
+
 def test_a_killed_rank_is_told_to_the_client_and_the_next_request_is_served(
     newcomer: Newcomer,
 ) -> None:
     before = tiny(newcomer.clone)
-    stream = client(newcomer).chat.completions.create(
-        model="tiny",
-        messages=[{"role": "user", "content": "count"}],
-        max_tokens=1900,
-        stream=True,
-        extra_body={"ignore_eos": True},
-    )
-
-    def read_and_kill() -> None:
-        for number, _ in enumerate(stream):
-            if number == 3:
-                newcomer.clone.on_rig(f"kill -KILL {before['ranks'][1]['pid']}")
-
-    with pytest.raises(openai.APIError, match=r"."):
-        read_and_kill()
-    assert ask_when_ready(newcomer)
+    # On a busy machine all tokens may be on their way before the kill is: then once more.
+    for _ in range(4):
+        told = kill_in_mid_stream(newcomer)
+        assert ask_when_ready(newcomer)
+        if told:
+            break
+    assert told
     assert tiny(newcomer.clone)["pids"] != before["pids"]
 
 
