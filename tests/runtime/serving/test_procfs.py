@@ -47,10 +47,15 @@ def test_a_session_is_found_with_its_orphans(tmp_path: Path, until: Until) -> No
         ["/bin/sh", "-c", "cd /; sleep 60 & exit 0"], cwd=tmp_path, start_new_session=True
     )
     leader.wait()
-    (orphan,) = procfs.members(session=leader.pid, directory=tmp_path)
-    assert (orphan.name, orphan.session) == ("sleep", leader.pid)
+
+    def orphans() -> list[procfs.Process]:
+        return procfs.members(session=leader.pid, directory=tmp_path)
+
+    until(lambda: [orphan.name for orphan in orphans()] == ["sleep"], "the child is a sleep")
+    (orphan,) = orphans()
+    assert orphan.session == leader.pid
     os.kill(orphan.pid, 9)
-    until(lambda: not procfs.members(session=leader.pid, directory=tmp_path), "its end")
+    until(lambda: not orphans(), "its end")
 
 
 def test_a_process_that_left_the_session_is_found_by_its_directory(tmp_path: Path) -> None:
