@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.locks import CHECKOUT
+from tasks.locks import CHECKOUT, TORCH_CPU_INDEX
 from tasks.problems import Problem
 
 
@@ -17,8 +17,9 @@ def fill(requirements: list[tuple[Path, str]]) -> Problem | None:
     """
     for path, python in requirements:
         wanted = ("--wheels", str(path), "--python-version", python)
+        elsewhere = ("--fallback-index", TORCH_CPU_INDEX)
         done = subprocess.run(
-            [sys.executable, "-m", "virtual_rig", "mirror", *wanted],
+            [sys.executable, "-m", "virtual_rig", "mirror", *wanted, *elsewhere],
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

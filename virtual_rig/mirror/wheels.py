@@ -17,10 +17,13 @@ def folder() -> Path:
     return paths.cache() / "mirror" / "wheels"
 
 
-def add_wheels(requirements: Path, python_version: str = "3.11") -> Path:
+def add_wheels(
+    requirements: Path, python_version: str = "3.11", *, fallback_index: str | None = None
+) -> Path:
     """Download the wheels of this requirements file with this machine's pip settings.
 
-    Done once for each content of the file; the wheels stay for the next box.
+    Done once for each content of the file; the wheels stay for the next box. Where they are not
+    all to be had so, `fallback_index` is asked too.
     """
     try:
         text = requirements.read_bytes()
@@ -33,25 +36,33 @@ def add_wheels(requirements: Path, python_version: str = "3.11") -> Path:
     house.mkdir(parents=True, exist_ok=True)
     with locked(done.parent / ".lock"):
         if not done.exists():
-            _download(requirements, python_version, house)
+            _download(requirements, python_version, house, fallback_index)
             done.touch()
     return house
 
 
-def _download(requirements: Path, python_version: str, house: Path) -> None:
+def _download(requirements: Path, python_version: str, house: Path, fallback: str | None) -> None:
     """By the machine's own pip, not this environment's: it knows where packages come from."""
     argv = [_python(), "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(house)]
     argv += ["--only-binary=:all:", "--python-version", python_version]
     argv += ["--requirement", str(requirements)]
+    said = _failure(argv)
+    if said and fallback:
+        said = _failure([*argv, "--extra-index-url", fallback])
+    if said:
+        raise VirtualRigError(
+            f"The wheels of {requirements} must be downloaded for the mirror",
+            found=said,
+            how="See where pip looks for packages with: pip config list",
+        )
+
+
+def _failure(argv: list[str]) -> str:
+    """What the command said where it failed, else nothing."""
     outcome = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    if outcome.returncode != 0:
-        raise VirtualRigError(
-            f"The wheels of {requirements} must be downloaded for the mirror",
-            found=outcome.stderr.strip()[-800:],
-            how="See where pip looks for packages with: pip config list",
-        )
+    return (outcome.stderr.strip()[-800:] or "it failed") if outcome.returncode else ""
 
 
 def _python() -> str:

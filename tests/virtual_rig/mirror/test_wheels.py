@@ -47,6 +47,21 @@ def test_a_wheel_that_is_not_to_be_had_is_said(index: Path, tmp_path: Path) -> N
             add_wheels(requirements)
 
 
+def test_what_the_usual_index_lacks_comes_from_the_fallback(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere" / "tiny"
+    elsewhere.mkdir(parents=True)
+    (index / NAME).rename(elsewhere / NAME)
+    (elsewhere / "index.html").write_text(f'<a href="{NAME}">{NAME}</a>')
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("tiny==1.0\n")
+    house = add_wheels(requirements, fallback_index=elsewhere.parent.as_uri())
+    assert [path.name for path in house.iterdir()] == [NAME]
+
+
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="none"):
         add_wheels(tmp_path / "none.txt")
