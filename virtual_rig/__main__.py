@@ -69,9 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     mirror = add("mirror", _mirror, "fill the mirror that boxes install from")
     mirror.add_argument("--wheels", type=Path, action="append", default=[], metavar="REQUIREMENTS")
     mirror.add_argument("--python-version", default="3.11")
-    mirror.add_argument(
-        "--fallback-index", metavar="URL", help="asked where pip finds no wheel"
-    )
+    mirror.add_argument("--fallback-index", metavar="URL", help="asked where pip finds no wheel")
     return parser
 
 
