@@ -39,11 +39,14 @@ class Remote:
         user = self.data.get("ssh_user")
         return [*words, *options, f"{user}@{self.address}" if user else self.address]
 
-    def run(self, command: str, *, terminal: bool = False) -> str:
+    def run(self, command: str) -> str:
         """The standard output of a command there; its error text goes into a `CheckFailed`."""
-        words = self.ssh(*(["-tt"] if terminal else []))
         done = subprocess.run(
-            [*words, command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            [*self.ssh(), command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise CheckFailed(
@@ -58,7 +61,7 @@ class Remote:
         """A local port that reaches `port` on that host's loopback, for as long as needed."""
         local = _free_port()
         words = self.ssh("-N", "-L", f"127.0.0.1:{local}:127.0.0.1:{port}")
-        tunnel = subprocess.Popen([*words], stdin=subprocess.DEVNULL)
+        tunnel = subprocess.Popen(words, stdin=subprocess.DEVNULL)
         try:
             _await_listener(local, tunnel)
             yield local

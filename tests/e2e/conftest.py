@@ -25,4 +25,6 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
         yield Newcomer(clone, done.stdout, done.stderr, seconds)
     finally:
-        clone.run("./rig", "down")
+        down = clone.run("./rig", "down")
+        assert down.returncode == 0, down.stderr
+        assert list((base / "state").glob("*")) == []

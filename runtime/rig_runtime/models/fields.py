@@ -11,7 +11,6 @@ from rig_runtime.errors import BadInput
 from rig_runtime.files import read_bounded
 
 MAX_JSON_BYTES = 32 << 20
-MISSING = object()
 
 
 class Fields:

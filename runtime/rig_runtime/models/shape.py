@@ -33,11 +33,6 @@ class Attention:
     window_tokens: int | None = None
     stores: bool = True
 
-    @property
-    def elements_per_token(self) -> int:
-        """Cache elements of one token on one card that holds all heads."""
-        return self.kv_heads * (self.key_dim + self.value_dim) if self.stores else 0
-
 
 @dataclass(frozen=True, slots=True)
 class Recurrent:
