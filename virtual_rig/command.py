@@ -36,7 +36,7 @@ _PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 def missing_packages() -> list[str]:
     """The Debian packages that this machine lacks for virtual rigs."""
-    return sorted({package for need, package in _PACKAGES.items() if not _is_there(need)})
+    return sorted({package for need, package in _PACKAGES.items() if not is_there(need)})
 
 
 def run(
@@ -76,7 +76,7 @@ def require(*needs: str) -> None:
 
     Without arguments: all that a virtual rig needs.
     """
-    absent = [need for need in needs or _PACKAGES if not _is_there(need)]
+    absent = [need for need in needs or _PACKAGES if not is_there(need)]
     if absent:
         raise missing(absent)
 
@@ -91,5 +91,6 @@ def missing(needs: Sequence[str]) -> VirtualRigError:
     )
 
 
-def _is_there(need: str) -> bool:
+def is_there(need: str) -> bool:
+    """Whether this machine has a program or, where it begins with a slash, a file."""
     return os.path.exists(need) if need.startswith("/") else bool(shutil.which(need, path=_PATH))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from virtual_rig import paths
 from virtual_rig.base import locked
-from virtual_rig.command import run
+from virtual_rig.command import is_there, run
 from virtual_rig.errors import VirtualRigError
 
 _CLONE_NEWNET = 0x40000000
@@ -62,6 +62,8 @@ def disconnect(number: int | None) -> None:
     None, for a box that died before it knew its number, removes what such ones left.
     """
     with locked(paths.locks() / "network"):
+        if not (is_there("ip") and is_there("nft")):
+            return  # without them nothing was ever connected
         if number and f"vr{number}" in _links():
             # The kernel may be removing it itself in this moment: then there is nothing to do.
             with contextlib.suppress(VirtualRigError):
