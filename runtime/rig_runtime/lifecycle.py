@@ -6,6 +6,7 @@ starting ---------> ready ---------------+
    |  +------------ retry_due ------- waiting
    |                                     |
    +-- broke: too often in a row, or permanent --> failed
+failed --- tried_again: by a request, once it has cooled down --> starting
 any --- stop_asked --> draining --- stopped --> stopped
 """
 
@@ -18,6 +19,8 @@ FAILURES_ALLOWED = 3
 """So many failures in a row, with no request between them, and it is not tried again."""
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 30.0
+COOL_DOWN_SECONDS = 300.0
+"""A model that failed is left alone for so long: a load may take minutes of disk and power."""
 
 
 class Phase(StrEnum):
@@ -71,6 +74,16 @@ def broke(life: Life, now: float, *, reason: str, permanent: bool, was_used: boo
 
 def retry_due(life: Life, now: float) -> Life:
     return _move(life, Phase.STARTING, now, {Phase.WAITING})
+
+
+def has_cooled_down(life: Life, now: float) -> bool:
+    """Whether a request may have the failed model tried again."""
+    return life.phase is Phase.FAILED and now - life.since >= COOL_DOWN_SECONDS
+
+
+def tried_again(life: Life, now: float) -> Life:
+    """A failed model begins anew; what failed last stays visible."""
+    return _move(life, Phase.STARTING, now, {Phase.FAILED}, failures=0)
 
 
 def stop_asked(life: Life, now: float) -> Life:

@@ -36,9 +36,7 @@ class Scheduler:
                 errors.append(error)
         if errors and len(errors) == len(self.models):
             raise errors[0]
-        self._tasks = {
-            model.start() for model in self.models.values() if model.life.phase is Phase.STARTING
-        }
+        self._tasks = {model.start() for model in self.models.values()}
 
     def model(self, name: str) -> ServedModel:
         """Raises Refused where no such model is configured."""

@@ -88,12 +88,15 @@ class ServedModel:
         self._first_plan = self.plan
 
     def start(self) -> asyncio.Task[None]:
-        """Live until failed for good, or stopped."""
+        """Live until stopped; once failed, wait for a request after the cool-down."""
         self._task = asyncio.create_task(self._run(), name=f"model {self.config.name}")
         return self._task
 
     async def _run(self) -> None:
-        while self.life.phase is Phase.STARTING:
+        while self.life.phase not in (Phase.DRAINING, Phase.STOPPED):
+            if self.life.phase is Phase.FAILED:
+                await self.next_change()
+                continue
             await self._live_once()
             await self._back_off()
 
@@ -169,6 +172,7 @@ class ServedModel:
     async def _until_ready(self) -> EngineProcess:
         if self.life.phase is Phase.READY and self.process is not None:
             return self.process
+        self._try_again_if_cool()
         self._refuse_if_hopeless()
         if self.queued >= self._limits.queue:
             raise Refused(
@@ -192,13 +196,20 @@ class ServedModel:
             self.queued -= 1
         return self.process
 
+    def _try_again_if_cool(self) -> None:
+        now = self._effects.now()
+        if lifecycle.has_cooled_down(self.life, now):
+            self._move(lifecycle.tried_again(self.life, now))
+
     def _refuse_if_hopeless(self) -> None:
         if self.life.phase is Phase.FAILED:
             raise Refused(
                 "model_failed",
                 f"{self.config.name} failed and is not tried again by itself.",
                 found=self.life.reason or "",
-                how="`rig-runtime status` and the journal say more; then restart rig-runtime.",
+                how="`rig-runtime status` and the journal say more. A request "
+                f"{lifecycle.COOL_DOWN_SECONDS:.0f} s after the failure has it tried again, "
+                "a restart of rig-runtime at once.",
             )
         if self.life.phase in (Phase.DRAINING, Phase.STOPPED):
             raise Refused("stopping", "The service is stopping.")

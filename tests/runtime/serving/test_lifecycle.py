@@ -26,6 +26,7 @@ EVENTS: dict[str, Event] = {
     "broke for good": partial(broke, permanent=True),
     "broke in use": partial(broke, was_used=True),
     "retry_due": lifecycle.retry_due,
+    "tried_again": lifecycle.tried_again,
     "stop_asked": lifecycle.stop_asked,
     "stopped": lifecycle.stopped,
 }
@@ -39,6 +40,7 @@ LEGAL = {
     (Phase.READY, "broke for good"): Phase.FAILED,
     (Phase.READY, "broke in use"): Phase.WAITING,
     (Phase.WAITING, "retry_due"): Phase.STARTING,
+    (Phase.FAILED, "tried_again"): Phase.STARTING,
     (Phase.STARTING, "stop_asked"): Phase.DRAINING,
     (Phase.READY, "stop_asked"): Phase.DRAINING,
     (Phase.WAITING, "stop_asked"): Phase.DRAINING,
@@ -69,7 +71,7 @@ def test_failures_end_in_a_clear_state_and_never_in_a_loop(events: list[str]) ->
             life = EVENTS[event](life, float(now))
         except ValueError:
             continue
-        unused = {"broke": unused + 1, "broke in use": 1}.get(event, unused)
+        unused = {"broke": unused + 1, "broke in use": 1, "tried_again": 0}.get(event, unused)
         assert life.failures <= FAILURES_ALLOWED
         if event == "broke":
             assert (life.phase is Phase.FAILED) == (unused >= FAILURES_ALLOWED)
@@ -95,3 +97,11 @@ def test_an_engine_that_is_used_between_its_deaths_is_always_started_again() -> 
 def test_the_reason_stays_visible_while_it_is_tried_again() -> None:
     life = lifecycle.retry_due(broke(lifecycle.begin(0.0), 1.0), 2.0)
     assert life == replace(life, phase=Phase.STARTING, reason="r", failures=1)
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize(("seconds", "is_long"), [(-0.1, False), (0.0, True), (60.0, True)])
+def test_only_a_failed_model_cools_down(phase: Phase, seconds: float, is_long: bool) -> None:
+    now = 1.0 + lifecycle.COOL_DOWN_SECONDS + seconds
+    cooled = lifecycle.has_cooled_down(Life(phase, 1.0), now)
+    assert cooled == (is_long and phase is Phase.FAILED)

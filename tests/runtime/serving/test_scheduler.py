@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rig_runtime import models
+from rig_runtime import lifecycle, models
 from rig_runtime.config import ModelConfig
 from rig_runtime.cpu_plan import plan_on_cpu
 from rig_runtime.errors import NothingFits, RigError
@@ -44,9 +44,10 @@ class Planning:
         self._rig = rig
         self._shape = shape
         self.phases: list[tuple[str, Phase]] = []
+        self.clock = 0.0
 
     def now(self) -> float:
-        return 0.0
+        return self.clock
 
     async def plan(self, model: ModelConfig, others: Sequence[Plan]) -> Plan:
         if model.name == "huge":
@@ -80,6 +81,27 @@ async def test_a_model_that_does_not_fit_fails_alone(rig: Rig, shape: ModelShape
     assert caught.value.cause == "model_failed"
     await made.stop()
     assert {model.life.phase for model in made.models.values()} == {Phase.STOPPED}
+
+
+async def test_a_request_after_the_cool_down_has_a_failed_model_tried_again(
+    rig: Rig, shape: ModelShape
+) -> None:
+    effects = Planning(rig, shape)
+    made = scheduler(effects, "tiny", "huge")
+    await made.start()
+    tried = ("huge", Phase.STARTING)
+    for seconds, cause in [
+        (lifecycle.COOL_DOWN_SECONDS - 1, "model_failed"),
+        (lifecycle.COOL_DOWN_SECONDS, "queue_timeout"),
+    ]:
+        effects.clock = seconds
+        with pytest.raises(Refused, match="no card is large enough") as caught:
+            async with made.model("huge").lease():
+                pass
+        assert caught.value.cause == cause
+        assert (tried in effects.phases) == (cause == "queue_timeout")
+    assert made.model("huge").life.failures
+    await made.stop()
 
 
 async def test_where_nothing_fits_it_is_an_error(rig: Rig, shape: ModelShape) -> None:
