@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rig_runtime.fleet import plan_fleet
+from rig_runtime.fleet import Member, plan_fleet
 from rig_runtime.gpus import Gpu, Rig
 from rig_runtime.models.fields import Fields
 from rig_runtime.models.huggingface import shape_from_config
@@ -79,7 +79,7 @@ def measure() -> list[dict[str, object]]:
             taken = best_milliseconds(partial(plan_model, made, on, request))
             rows.append({"model": name, "cards": cards, "milliseconds": taken})
     for count in (2, 5, 10):
-        fleet = [(f"model-{i}", model("7B"), request) for i in range(count)]
+        fleet = [Member(f"model-{i}", model("7B"), request) for i in range(count)]
         taken = best_milliseconds(partial(plan_fleet, fleet, rig(8)))
         rows.append({"model": f"{count} x 7B", "cards": 8, "milliseconds": taken})
     return rows

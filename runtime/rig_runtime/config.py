@@ -103,18 +103,11 @@ class ModelConfig(_Section):
     tensor_parallel_size: int | None = Field(None, strict=True, ge=1, le=8)
     kv_cache_dtype: KvCacheDtype = "auto"
     priority: int = Field(
-        0, strict=True, ge=-1000, le=1000, description="higher is planned first and evicted last"
-    )
-    pinned: bool = Field(
-        False, strict=True, description="loaded at start and never evicted or unloaded when idle"
-    )
-    load: Literal["start", "demand"] = Field(
-        "start",
-        description="'start': loaded with the service where it fits beside the others; "
-        "'demand': with the first request for it",
-    )
-    idle_unload_seconds: float | None = Field(
-        None, strict=True, gt=0, description="unloaded after so long without a request"
+        0,
+        strict=True,
+        ge=-1000,
+        le=1000,
+        description="where not all models fit, those of a higher priority get the cards",
     )
 
 

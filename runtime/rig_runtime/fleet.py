@@ -1,19 +1,26 @@
 """Several models on one rig: each planned on what the ones before it leave. Pure.
 
-Models are taken in the order of the configuration; none is given bytes that another has, so no
-card is over-committed. A model for which nothing is left has an infeasible plan that says so.
+Models are taken by priority, equals in the order of the configuration; none is given bytes that
+another has, so no card is over-committed. A model for which nothing is left has an infeasible plan
+that says so, and whose place it could take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from rig_runtime.config import Config, ModelConfig
 from rig_runtime.engine_rules import RULES
+from rig_runtime.eviction import Resident, Room, make_room
 from rig_runtime.gpus import Gpu, Rig, usable
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.plan import Plan, PlanRequest, plan_model
+from rig_runtime.units import tokens
+
+MOST_ADVISED = 2
+"""Of the models for which nothing is left, so many are told whose place they could take: each
+answer costs several plans."""
 
 
 def request_of(model: ModelConfig, config: Config) -> PlanRequest:
@@ -32,16 +39,55 @@ def request_of(model: ModelConfig, config: Config) -> PlanRequest:
     )
 
 
-def plan_fleet(models: Iterable[tuple[str, ModelShape, PlanRequest]], rig: Rig) -> tuple[Plan, ...]:
-    """A plan for each (name, shape, request), all resident together."""
-    plans: list[Plan] = []
-    for name, shape, request in models:
-        busy = request.busy.union(*(plan.gpu_set for plan in plans))
-        request = request.model_copy(update={"busy": busy})
-        plan = plan_model(replace(shape, name=name), rig, request)
-        plans.append(plan)
-        rig = occupied(rig, plan)
-    return tuple(plans)
+@dataclass(frozen=True)
+class Member:
+    """A model of a fleet. Where not all fit, those of a higher priority get the cards."""
+
+    name: str
+    shape: ModelShape
+    request: PlanRequest
+    priority: int = 0
+
+
+def by_priority(priorities: Sequence[int]) -> list[int]:
+    """Positions in the order in which models are planned: of equals, the first comes first."""
+    return sorted(range(len(priorities)), key=lambda position: -priorities[position])
+
+
+def plan_fleet(members: Sequence[Member], rig: Rig) -> tuple[Plan, ...]:
+    """A plan for each member, in the order given, all resident together.
+
+    One for which nothing is left is told which others it could take the place of.
+    """
+    plans: dict[int, Plan] = {}
+    residents: list[Resident] = []
+    left_out = 0
+    for position in by_priority([member.priority for member in members]):
+        member = members[position]
+        shape = replace(member.shape, name=member.name)
+        busy = member.request.busy.union(*(each.plan.gpu_set for each in residents))
+        plan = plan_model(shape, rig, member.request.model_copy(update={"busy": busy}))
+        if plan.feasible:
+            residents.append(Resident(member.name, plan, member.priority, last_used=-position))
+            rig = occupied(rig, plan)
+        elif left_out < MOST_ADVISED:
+            left_out += 1
+            room = make_room(shape, member.request, rig, residents, priority=member.priority)
+            plan = _advised(plan, room)
+        plans[position] = plan
+    return tuple(plans[position] for position in range(len(members)))
+
+
+def _advised(plan: Plan, room: Room) -> Plan:
+    """An infeasible plan with the way that is left: in the place of others."""
+    if not room.evict or plan.problem is None:
+        return plan
+    fix = (
+        f"serve it in the place of {', '.join(room.evict)}: then it fits, with "
+        f"{tokens(room.plan.context_tokens or 0)} tokens of context"
+    )
+    problem = plan.problem.model_copy(update={"how": f"{fix}; {plan.problem.how}"})
+    return plan.model_copy(update={"fixes": (fix, *plan.fixes), "problem": problem})
 
 
 def occupied(rig: Rig, plan: Plan) -> Rig:

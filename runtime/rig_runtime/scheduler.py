@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rig_runtime.config import ModelConfig
 from rig_runtime.errors import RigError
-from rig_runtime.gpus import Gpu, Rig
+from rig_runtime.fleet import by_priority
 from rig_runtime.lifecycle import Phase
 from rig_runtime.plan_types import Plan
 from rig_runtime.served import Effects, Limits, Refused, ServedModel
@@ -24,12 +24,14 @@ class Scheduler:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Plan every model in the configuration's order, then start the engines.
+        """Plan every model by priority, then start the engines.
 
         A model without a plan fails alone; where none has one, its error is raised.
         """
         errors = []
-        for model in self.models.values():
+        served = list(self.models.values())
+        for position in by_priority([model.config.priority for model in served]):
+            model = served[position]
             try:
                 await model.prepare()
             except RigError as error:
@@ -69,24 +71,3 @@ class Scheduler:
             ]
 
         return plans
-
-
-def beside(rig: Rig, others: Sequence[Plan]) -> Rig:
-    """The rig with what other plans need counted as held.
-
-    An engine that runs is already in what was measured, one that still loads only in part: so
-    each card's larger figure of the two counts.
-    """
-    needed: dict[str, int] = {}
-    for plan in others:
-        for card in plan.cards:
-            if card.verdict == "used":
-                needed[card.uuid] = needed.get(card.uuid, 0) + card.needed_bytes
-    return rig.model_copy(update={"gpus": tuple(_with_held(gpu, needed) for gpu in rig.gpus)})
-
-
-def _with_held(gpu: Gpu, needed: Mapping[str, int]) -> Gpu:
-    held = needed.get(gpu.uuid, 0)
-    if not held:
-        return gpu
-    return gpu.model_copy(update={"memory_used_bytes": max(gpu.memory_used_bytes or 0, held)})

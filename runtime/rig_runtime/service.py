@@ -18,6 +18,7 @@ from rig_runtime.config import Config, ModelConfig
 from rig_runtime.cpu_plan import plan_on_cpu
 from rig_runtime.engines import Engine
 from rig_runtime.errors import BadInput, CheckFailed
+from rig_runtime.eviction import beside
 from rig_runtime.fleet import request_of
 from rig_runtime.gateway import api, control, keys
 from rig_runtime.gateway.forward import upstream_session
@@ -27,7 +28,7 @@ from rig_runtime.lifecycle import Life, Phase
 from rig_runtime.plan import nothing_fits, plan_model
 from rig_runtime.plan_types import Plan
 from rig_runtime.process import EngineProcess, own_directory, sweep
-from rig_runtime.scheduler import Scheduler, beside
+from rig_runtime.scheduler import Scheduler
 from rig_runtime.served import Limits
 from rig_runtime.status import status_of
 from rig_runtime.units import KIB

@@ -54,7 +54,8 @@ def link_table(rig: Rig) -> LinkTable:
 
 def transport(table: LinkTable, gpus: Sequence[Gpu]) -> Transport:
     """The slowest link of the set decides."""
-    links = [table.get(frozenset((a.uuid, b.uuid))) for a, b in combinations(gpus, 2)]
+    pairs = combinations(gpus, 2) if table else ()
+    links = [table.get(frozenset((a.uuid, b.uuid))) for a, b in pairs]
     if links and all(link is not None and link.nvlinks for link in links):
         fewest = min(link.nvlinks or 0 for link in links if link)
         return Transport(PEER_ALL_REDUCE_SECONDS, fewest * NVLINK_BYTES_PER_SECOND)

@@ -55,6 +55,17 @@ class RankLayers:
         width = kv_bytes_per_element(self.shape, self.kv_cache_dtype)
         return CachePlan.of(self.shape.layers, self.tensor, width, DTYPE_BYTES[self.shape.dtype])
 
+    def pools(self, partition: Sequence[int], batched_tokens: int) -> tuple[Pool, ...]:
+        """The pool of one rank of each stage: many sets of cards divide the layers alike."""
+        key = (tuple(partition), batched_tokens)
+        if key not in self._known_pools:
+            self._known_pools[key] = self.cache.pools(partition, batched_tokens)
+        return self._known_pools[key]
+
+    @cached_property
+    def _known_pools(self) -> dict[tuple[tuple[int, ...], int], tuple[Pool, ...]]:
+        return {}
+
     @cached_property
     def weights(self) -> list[int]:
         """Weights of each layer."""
@@ -146,7 +157,7 @@ class VllmNeeds:
         return [self._same_bytes + outer for outer in self._outer]
 
     def _pools(self, partition: Sequence[int]) -> tuple[Pool, ...]:
-        return self.layers.cache.pools(partition, self.load.batched_tokens)
+        return self.layers.pools(partition, self.load.batched_tokens)
 
     @cached_property
     def _outer(self) -> list[int]:

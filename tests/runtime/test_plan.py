@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rig_runtime.candidates import GAIN_OF_A_CARD, Search
 from rig_runtime.errors import BadInput
-from rig_runtime.fleet import occupied, plan_fleet
+from rig_runtime.fleet import Member, occupied, plan_fleet
 from rig_runtime.gpus import Gpu, Rig, usable
 from rig_runtime.models.shape import ModelShape
 from rig_runtime.parallel import group_reasons, tensor_parallel_reasons
@@ -352,10 +352,27 @@ def test_vllms_share_of_a_card_leaves_what_the_desktop_holds() -> None:
 @settings(max_examples=40, deadline=None)
 @given(fleet=st.lists(models(), max_size=4), on=rigs())
 def test_a_fleet_is_never_over_committed(fleet: list[ModelShape], on: Rig) -> None:
-    plans = plan_fleet(((f"m{i}", made, ONE) for i, made in enumerate(fleet)), on)
+    plans = plan_fleet([Member(f"m{i}", made, ONE) for i, made in enumerate(fleet)], on)
     for card in on.gpus:
         needed = sum(c.needed_bytes for plan in plans for c in plan.cards if c.uuid == card.uuid)
         assert needed <= usable(card).usable_bytes
+
+
+def test_the_cards_go_to_the_higher_priority_and_the_other_is_told_so() -> None:
+    on = rig_of(gpu(0, 24))
+    low, high = (Member(name, QWEN, ONE, priority) for name, priority in (("low", 0), ("high", 1)))
+    first, second = plan_fleet([low, high], on)
+    assert (first.feasible, second.feasible) == (False, True)
+    assert not any("in the place of" in fix for fix in first.fixes)
+
+
+def test_one_of_equal_priority_is_told_whose_place_it_could_take() -> None:
+    on = rig_of(gpu(0, 24))
+    first, second = plan_fleet([Member("first", QWEN, ONE), Member("second", QWEN, ONE)], on)
+    assert (first.feasible, second.feasible) == (True, False)
+    assert "serve it in the place of first: then it fits" in second.fixes[0]
+    assert second.problem is not None
+    assert second.problem.how.startswith(second.fixes[0])
 
 
 def test_what_a_plan_takes_is_held_afterwards() -> None:

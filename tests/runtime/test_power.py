@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rig_runtime.fleet import plan_fleet
+from rig_runtime.fleet import Member, plan_fleet
 from rig_runtime.gpus import Gpu
 from rig_runtime.parallel import Reason
 from rig_runtime.plan import PlanRequest, plan_model
@@ -97,7 +97,7 @@ def test_a_fleets_models_may_work_at_once() -> None:
     request = PlanRequest(sequences=1, tensor_parallel_size=1, power_supplies=supplies)
     tiny = shape({**LLAMA_TINY, "num_hidden_layers": 1})
     big = shape({**QWEN_7B, "num_hidden_layers": 17})
-    first, second = plan_fleet([("a", big, request), ("b", big, request)], on)
+    first, second = plan_fleet([Member("a", big, request), Member("b", big, request)], on)
     assert first.gpu_set != second.gpu_set
     assert first.power_limits_watts == {}
     assert second.power_limits_watts == {second.gpu_set[0]: 136}

@@ -25,6 +25,7 @@ class NamedModel:
     name: str
     shape: ModelShape
     request: PlanRequest
+    priority: int = 0
 
 
 def rig_of(arguments: argparse.Namespace) -> Rig:
@@ -55,7 +56,8 @@ def model_of(word: str, config: Config | None) -> NamedModel:
     configured = next((model for model in settings.models if model.name == word), None)
     if configured is not None:
         shape = replace(read_shape(configured.path), name=configured.name)
-        return NamedModel(configured.name, shape, request_of(configured, settings))
+        request = request_of(configured, settings)
+        return NamedModel(configured.name, shape, request, configured.priority)
     named = not why_missing(Path(word))
     path = Path(word) if named else find_blob(word)
     if path is None:

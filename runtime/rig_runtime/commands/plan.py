@@ -1,6 +1,7 @@
 """`rig-runtime plan`: which cards serve a model, at which context, how fast, and why.
 
-Without a model, all configured models together: each on what the ones before it leave.
+Without a model, all configured models together: each on what those of higher priority, or named
+before it, leave.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rig_runtime.commands.as_json import print_json
 from rig_runtime.commands.inputs import NamedModel, config_of, model_of, models_of, rig_of
 from rig_runtime.commands.memory import add_load_arguments
 from rig_runtime.errors import BadInput
-from rig_runtime.fleet import plan_fleet
+from rig_runtime.fleet import Member, plan_fleet
 from rig_runtime.gpus import Rig, load_rig
 from rig_runtime.models.fields import read_json_object
 from rig_runtime.plan import Plan, nothing_fits, plan_model
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0 if plan.feasible else nothing_fits(plan).exit_code
     if arguments.diff:
         raise BadInput("--diff compares one plan", works="plan MODEL --diff FILE")
-    plans = plan_fleet(((m.name, m.shape, m.request) for m in models), rig)
+    fleet = [Member(m.name, m.shape, m.request, m.priority) for m in models]
+    plans = plan_fleet(fleet, rig)
     _print_fleet(plans, arguments)
     return 0 if all(plan.feasible for plan in plans) else 3
 

@@ -14,12 +14,13 @@ from rig_runtime import lifecycle, models
 from rig_runtime.config import ModelConfig
 from rig_runtime.cpu_plan import plan_on_cpu
 from rig_runtime.errors import NothingFits, RigError
+from rig_runtime.eviction import beside
 from rig_runtime.gpus import Rig, load_rig
 from rig_runtime.lifecycle import Life, Phase
 from rig_runtime.models import ModelShape
 from rig_runtime.plan import Plan, PlanRequest, plan_model
 from rig_runtime.process import EngineProcess
-from rig_runtime.scheduler import Scheduler, beside
+from rig_runtime.scheduler import Scheduler
 from rig_runtime.served import Limits, Refused
 from rig_runtime.tiny_model import make
 from rig_runtime.units import GIB
