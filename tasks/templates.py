@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -14,7 +15,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "templates"
 
 
 def render(template: str, **values: object) -> str:
-    """The text of one template. TOML takes JSON's strings, numbers, booleans and lists."""
+    """The text of one template; the filters `toml` and `toml_key` write values and keys."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         undefined=StrictUndefined,
@@ -29,10 +30,17 @@ def render(template: str, **values: object) -> str:
 
 
 def _toml(value: object) -> str:
-    """A value of JSON as TOML, which writes strings, numbers, booleans and lists alike.
+    """A value of JSON as TOML, which writes strings, numbers and booleans alike.
 
-    DEL is a control character to TOML but not to JSON.
+    Objects are inline tables, without what is not set. DEL is a control character to TOML but not
+    to JSON.
     """
+    if isinstance(value, Mapping):
+        stated = ((key, each) for key, each in value.items() if each is not None)
+        pairs = ", ".join(f"{_toml_key(key)} = {_toml(each)}" for key, each in stated)
+        return f"{{{pairs}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

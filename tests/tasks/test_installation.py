@@ -36,12 +36,26 @@ def test_configuration_has_what_the_inventory_states() -> None:
     }
 
 
+def test_power_supplies_of_the_inventory_are_the_runtimes() -> None:
+    supply = {"name": "left", "watts": 650, "cards": ["GPU-1", "GPU-2"], "other_watts": None}
+    wishes = Wishes.model_validate({"models": [MODEL], "rig": {"power_supplies": [supply]}})
+    text = configuration(wishes, "cpu")
+    assert tomllib.loads(text)["rig"]["power_supplies"] == [
+        {"name": "left", "watts": 650, "cards": ["GPU-1", "GPU-2"]}
+    ]
+    assert configuration_problems(text) == []
+
+
 def test_without_an_engine_there_is_no_section_for_it() -> None:
     assert "engines" not in tomllib.loads(configuration(Wishes(), None))
 
 
-VALUES = st.one_of(st.text(), st.integers(-(2**63), 2**63 - 1), st.booleans(), st.lists(st.text()))
 NAMES = st.text(min_size=1)
+VALUES = st.recursive(
+    st.one_of(st.text(), st.integers(-(2**63), 2**63 - 1), st.booleans()),
+    lambda values: st.lists(values) | st.dictionaries(NAMES, values),
+    max_leaves=8,
+)
 
 
 @given(st.dictionaries(NAMES, VALUES, min_size=1), st.lists(st.dictionaries(NAMES, VALUES)))
