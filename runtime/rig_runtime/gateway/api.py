@@ -11,14 +11,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from rig_runtime.gateway import errors
+from rig_runtime.gateway.apis import FORWARDED
 from rig_runtime.gateway.forward import Forward
 from rig_runtime.gateway.front import REQUEST_INFO, Front, RequestInfo
 from rig_runtime.gateway.keys import Keys
 from rig_runtime.lifecycle import Phase
 from rig_runtime.scheduler import Scheduler
 from rig_runtime.served import Refused, ServedModel
-
-FORWARDED = ("/v1/chat/completions", "/v1/completions")
 
 
 def application(
@@ -96,6 +95,6 @@ async def _broken(request: Request, error: Exception) -> Response:
 def _respond(request: Request, cause: str, text: str) -> Response:
     info: RequestInfo = request.scope[REQUEST_INFO]
     info.error = cause
-    answer = errors.response(cause, text)
+    answer = errors.response(cause, text, info.api)
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-_DONE = b"data: [DONE]"
-_ERROR = b'data: {"error"'
+from rig_runtime.gateway.apis import Api
+
 _MARKS = (b"\n\n", b"\r\n\r\n")
 
 
@@ -14,9 +14,10 @@ class WholeEvents:
     engine dies is half an event, which no client could read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, api: Api) -> None:
+        self._api = api
         self.is_complete = False
-        """Whether the stream has said [DONE]."""
+        """Whether the stream has had its last event."""
         self.has_error = False
         """Whether the engine itself has told of an error."""
         self._rest = b""
@@ -27,9 +28,14 @@ class WholeEvents:
         ends = [data.rfind(mark) + len(mark) for mark in _MARKS if mark in data]
         end = max(ends, default=0)
         whole, self._rest = data[:end], data[end:]
-        # inside an event JSON escapes line ends: these bytes at a line's start are no text
-        if whole.rstrip().endswith(_DONE):
-            self.is_complete = True
-        if whole.startswith(_ERROR) or b"\n" + _ERROR in whole:
-            self.has_error = True
+        if whole:
+            self._look_at(whole)
         return whole
+
+    def _look_at(self, whole: bytes) -> None:
+        """Inside an event JSON escapes line ends: these marks at a line's start are no text."""
+        text = whole.replace(b"\r\n", b"\n").rstrip()
+        if text.rpartition(b"\n\n")[2].startswith(self._api.ends):
+            self.is_complete = True
+        if any(text.startswith(mark) or b"\n" + mark in text for mark in self._api.errors):
+            self.has_error = True

@@ -20,6 +20,8 @@ BODY_SECONDS = 60.0
 # below the 5 s after which vLLM's server closes an idle connection: none is used while it closes
 KEEPALIVE_SECONDS = 2.0
 NOTICE_SECONDS = 1.0  # a death is noticed at once, or when the kernel has freed its memory
+NO_SUCH_ROUTE = b'{"detail":"Not Found"}'
+"""What vLLM's server says where it has nothing for a path; a model it lacks has another text."""
 CLIENT_LEFT_STATUS = 499  # nginx's word for it, in the access log only
 
 
@@ -120,12 +122,19 @@ class _Exchange:
         if not self.has_begun:
             raise refused from error
         self.info.error = cause
-        await self._send_part(errors.event(cause, refused), more=False)
+        await self._send_part(errors.event(cause, refused, self.info.api), more=False)
 
     async def _whole(self, response: aiohttp.ClientResponse) -> None:
         data = await response.read()
         if response.status >= 500 and await self.model.leave_ready(NOTICE_SECONDS):
             raise aiohttp.ClientConnectionError("it died of it, or just before")
+        if response.status == 404 and data == NO_SUCH_ROUTE:
+            raise Refused(
+                "not_supported",
+                f"{self.info.model} cannot be asked at {self.info.path}.",
+                found="Its engine serves no such requests for this kind of model.",
+                how="A chat model gives no embeddings: configure a model that is made for them.",
+            )
         headers = [
             (b"content-type", response.headers.get("content-type", "application/json").encode()),
             (b"content-length", str(len(data)).encode()),
@@ -145,7 +154,7 @@ class _Exchange:
                 (b"x-accel-buffering", b"no"),
             ],
         )
-        events = WholeEvents()
+        events = WholeEvents(self.info.api)
         async for chunk in response.content.iter_any():
             if whole := events.feed(chunk):
                 if events.has_error and self.info.error is None:

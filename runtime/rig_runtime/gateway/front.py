@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rig_runtime.gateway import errors
+from rig_runtime.gateway import apis, errors
 from rig_runtime.gateway.keys import Keys
 from rig_runtime.served import Refused
 
@@ -39,6 +39,11 @@ class RequestInfo:
     status: int = 0
     sent_bytes: int = 0
     error: str | None = None
+
+    @property
+    def api(self) -> apis.Api:
+        """Whose errors the client reads."""
+        return apis.of_path(self.path)
 
 
 class Front:
@@ -80,19 +85,28 @@ class Front:
     def _admit(self, info: RequestInfo, headers: dict[bytes, bytes]) -> None:
         if not self._keys.required or info.path in WITHOUT_KEY:
             return
-        scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        info.key = self._keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
+        key = _key_in(headers)
+        info.key = None if key is None else self._keys.name_of(key)
         if info.key is None:
             raise Refused(
                 "invalid_api_key",
                 "A valid API key is needed.",
-                how="Send it as 'Authorization: Bearer KEY'.",
+                how="Send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'.",
             )
+
+
+def _key_in(headers: dict[bytes, bytes]) -> str | None:
+    """OpenAI's clients send 'Authorization: Bearer KEY', Anthropic's 'x-api-key: KEY'."""
+    scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    given = headers.get(b"x-api-key")
+    return None if given is None else given.decode("latin-1").strip()
 
 
 async def _refuse(info: RequestInfo, error: Refused, send: Send) -> None:
     info.error = error.cause
-    response = errors.response(error.cause, error)
+    response = errors.response(error.cause, error, info.api)
     await send(
         {
             "type": "http.response.start",

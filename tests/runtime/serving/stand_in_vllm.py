@@ -36,6 +36,7 @@ MANNERS: dict[str, Any] = {
     "skip_done": False,
     "is_deaf": False,
     "chat_status": 200,
+    "unknown_paths": [],  # as vLLM has no embeddings of a chat model
 }
 DEATHS = MODEL / "deaths"  # so many chats will each kill their engine
 HANG = MODEL / "hang"  # while this file exists, no request is answered
@@ -91,6 +92,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.hang()
+        if self.path in MANNERS["unknown_paths"]:
+            self.answer_with(404, b'{"detail":"Not Found"}')
+            return
         Handler.probes += 1
         if Handler.probes <= MANNERS["unready_probes"]:
             self.answer(500, {"error": {"message": "still warming up"}})
@@ -100,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(request)
         else:
             status = MANNERS["chat_status"] if "chat" in self.path else 200
-            self.answer(status, self.completion(request, "a whole answer"))
+            self.answer(status, self.whole(request))
 
     def die(self, request: dict[str, Any]) -> None:
         """As often as the file says, with an answer of status 500 or without any."""
@@ -116,6 +120,22 @@ class Handler(BaseHTTPRequestHandler):
         while HANG.exists():
             time.sleep(0.05)
 
+    def whole(self, request: dict[str, Any]) -> dict[str, Any]:
+        """As each API has it."""
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        if self.path.endswith("/count_tokens"):
+            return {"input_tokens": 7}
+        if self.path == "/v1/messages":
+            content = [{"type": "text", "text": "a whole answer"}]
+            return message(request, content=content, stop_reason="end_turn", usage=usage)
+        if self.path == "/v1/responses":
+            return response(request, "completed")
+        if self.path == "/v1/embeddings":
+            data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
+            usage = {"prompt_tokens": 1, "total_tokens": 1}
+            return {"object": "list", "data": data, "model": request["model"], "usage": usage}
+        return self.completion(request, "a whole answer")
+
     def completion(self, request: dict[str, Any], text: str) -> dict[str, Any]:
         key = "message" if "chat" in self.path else "text"
         value: object = {"role": "assistant", "content": text} if key == "message" else text
@@ -130,7 +150,9 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def answer(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
+        self.answer_with(status, json.dumps(body).encode())
+
+    def answer_with(self, status: int, data: bytes) -> None:
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
@@ -142,6 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
+        self.open_stream(request)
         for index in range(MANNERS["chunks"]):
             if index == MANNERS["die_after_chunks"]:
                 self.event("data: {", whole=False)
@@ -150,17 +173,50 @@ class Handler(BaseHTTPRequestHandler):
                 (MODEL / "cancelled").touch()
                 self.close_connection = True
                 return
-            chunk = {
-                "id": "cmpl-1",
-                "object": "chat.completion.chunk",
-                "created": 1,
-                "model": request["model"],
-                "choices": [{"index": 0, "delta": {"content": f"{index} "}, "text": f"{index} "}],
-            }
-            self.event(f"data: {json.dumps(chunk)}")
+            self.chunk(request, f"{index} ")
         if not MANNERS["skip_done"]:
-            self.event("data: [DONE]")
+            self.close_stream(request)
         self.wfile.write(b"0\r\n\r\n")
+
+    def open_stream(self, request: dict[str, Any]) -> None:
+        if self.path == "/v1/messages":
+            usage = {"input_tokens": 1, "output_tokens": 0}
+            first = message(request, content=[], stop_reason=None, usage=usage)
+            self.named("message_start", message=first)
+            block = {"type": "text", "text": ""}
+            self.named("content_block_start", index=0, content_block=block)
+        elif self.path == "/v1/responses":
+            begun = response(request, "in_progress")
+            self.named("response.created", sequence_number=0, response=begun)
+
+    def chunk(self, request: dict[str, Any], text: str) -> None:
+        if self.path == "/v1/messages":
+            delta = {"type": "text_delta", "text": text}
+            self.named("content_block_delta", index=0, delta=delta)
+        elif self.path == "/v1/responses":
+            place = {"item_id": "msg-1", "output_index": 0, "content_index": 0, "logprobs": []}
+            self.named("response.output_text.delta", sequence_number=1, delta=text, **place)
+        else:
+            choice = {"index": 0, "delta": {"content": text}, "text": text}
+            head = {"id": "cmpl-1", "object": "chat.completion.chunk", "created": 1}
+            chunk = {**head, "model": request["model"], "choices": [choice]}
+            self.event(f"data: {json.dumps(chunk)}")
+
+    def close_stream(self, request: dict[str, Any]) -> None:
+        if self.path == "/v1/messages":
+            self.named("content_block_stop", index=0)
+            delta = {"stop_reason": "end_turn", "stop_sequence": None}
+            self.named("message_delta", delta=delta, usage={"output_tokens": 3})
+            self.named("message_stop")
+        elif self.path == "/v1/responses":
+            whole = response(request, "completed")
+            self.named("response.completed", sequence_number=2, response=whole)
+        else:
+            self.event("data: [DONE]")
+
+    def named(self, name: str, **content: object) -> None:
+        """An event as Anthropic's API and OpenAI's responses have them."""
+        self.event(f"event: {name}\ndata: {json.dumps({'type': name, **content})}")
 
     def event(self, text: str, *, whole: bool = True) -> None:
         data = (text + "\n\n" * whole).encode()
@@ -170,6 +226,29 @@ class Handler(BaseHTTPRequestHandler):
     def has_left(self, seconds: float) -> bool:
         """Wait so long; True if the client closed its connection meanwhile."""
         return bool(select.select([self.connection], [], [], seconds)[0])
+
+
+def message(request: dict[str, Any], **content: object) -> dict[str, Any]:
+    """Of Anthropic's API."""
+    head = {"id": "msg-1", "type": "message", "role": "assistant", "stop_sequence": None}
+    return {**head, "model": request["model"], **content}
+
+
+def response(request: dict[str, Any], status: str) -> dict[str, Any]:
+    """Of OpenAI's responses."""
+    text = {"type": "output_text", "text": "a whole answer", "annotations": []}
+    item = {"id": "msg-1", "type": "message", "role": "assistant", "status": status}
+    return {
+        "id": "resp-1",
+        "object": "response",
+        "created_at": 1,
+        "status": status,
+        "model": request["model"],
+        "output": [{**item, "content": [text]}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+    }
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rig_runtime.gateway.apis import OPENAI
 from rig_runtime.gateway.events import WholeEvents
 
 END = st.sampled_from([b"\n\n", b"\r\n\r\n"])
@@ -31,13 +32,13 @@ def cut_streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 @given(cut_streams())
 def test_pieces_come_out_as_they_went_in(case: tuple[bytes, list[bytes]]) -> None:
     stream, pieces = case
-    events = WholeEvents()
+    events = WholeEvents(OPENAI)
     assert b"".join(events.feed(piece) for piece in pieces) == stream
 
 
 @given(cut_streams())
 def test_what_comes_out_ends_with_an_event(case: tuple[bytes, list[bytes]]) -> None:
-    events = WholeEvents()
+    events = WholeEvents(OPENAI)
     for piece in case[1]:
         out = events.feed(piece)
         assert not out or out.endswith((b"\n\n", b"\r\n\r\n"))
@@ -45,7 +46,7 @@ def test_what_comes_out_ends_with_an_event(case: tuple[bytes, list[bytes]]) -> N
 
 @given(st.lists(EVENT), st.booleans())
 def test_a_stream_is_complete_when_it_says_so(before: list[bytes], is_done: bool) -> None:
-    events = WholeEvents()
+    events = WholeEvents(OPENAI)
     for event in before:
         events.feed(event)
     if is_done:
@@ -56,13 +57,13 @@ def test_a_stream_is_complete_when_it_says_so(before: list[bytes], is_done: bool
 
 
 def test_half_an_event_is_held_back() -> None:
-    events = WholeEvents()
+    events = WholeEvents(OPENAI)
     assert events.feed(b'data: {"a"') == b""
     assert events.feed(b': 1}\n\ndata: {"b') == b'data: {"a": 1}\n\n'
 
 
 def test_the_word_done_in_a_text_is_no_end() -> None:
-    events = WholeEvents()
+    events = WholeEvents(OPENAI)
     events.feed(b'data: {"text": "data: [DONE]"}\n\n')
     assert not events.is_complete
 
@@ -76,6 +77,6 @@ def test_the_word_done_in_a_text_is_no_end() -> None:
     ],
 )
 def test_an_engine_s_error_is_seen(stream: bytes, has_error: bool) -> None:
-    events = WholeEvents()
+    events = WholeEvents(OPENAI)
     events.feed(stream)
     assert events.has_error == has_error

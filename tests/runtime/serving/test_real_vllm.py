@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -84,6 +85,34 @@ def test_a_streamed_chat_has_the_same_words(client: openai.OpenAI) -> None:
 def test_a_completion(client: openai.OpenAI) -> None:
     answer = client.completions.create(model="tiny", prompt="rig", max_tokens=3)
     assert answer.choices[0].text
+
+
+def test_anthropics_messages(service: Any) -> None:
+    with anthropic.Anthropic(base_url=service.address, api_key="none", max_retries=0) as client:
+        cold = {"temperature": 0}
+        whole = client.messages.create(model="tiny", max_tokens=20, messages=CHAT, extra_body=cold)
+        with client.messages.stream(
+            model="tiny", max_tokens=20, messages=CHAT, extra_body=cold
+        ) as stream:
+            text = "".join(stream.text_stream)
+        assert text == "".join(block.text for block in whole.content if block.type == "text")
+        counted = client.messages.count_tokens(model="tiny", messages=CHAT)
+        assert counted.input_tokens == whole.usage.input_tokens
+
+
+def test_openais_responses(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "input": "a rig?", "temperature": 0}
+    whole = client.responses.create(max_output_tokens=20, **asked)
+    stream = client.responses.create(max_output_tokens=20, stream=True, **asked)
+    deltas = [each.delta for each in stream if each.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text
+
+
+def test_embeddings_of_a_chat_model_are_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.APIStatusError, match="cannot be asked") as caught:
+        client.embeddings.create(model="tiny", input="a")
+    assert caught.value.status_code == 501
+    assert client.completions.create(model="tiny", prompt="rig", max_tokens=1).choices
 
 
 def test_too_long_a_prompt_is_the_engine_s_own_error(client: openai.OpenAI) -> None:
