@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rig_runtime import config as configuration
 from rig_runtime.config import Config
 from rig_runtime.errors import BadInput
 from rig_runtime.files import why_missing
-from rig_runtime.fleet import request_of
+from rig_runtime.fleet import Member, request_of
 from rig_runtime.gpus import Rig, load_rig
-from rig_runtime.models import ModelShape, read_shape
+from rig_runtime.models import read_shape
 from rig_runtime.models.gguf_shape import read_gguf_shape
 from rig_runtime.models.ollama_store import find_blob
 from rig_runtime.plan import PlanRequest
-
-
-@dataclass(frozen=True)
-class NamedModel:
-    """A model that was asked for: its shape and what the configuration says of it."""
-
-    name: str
-    shape: ModelShape
-    request: PlanRequest
-    priority: int = 0
 
 
 def rig_of(arguments: argparse.Namespace) -> Rig:
@@ -47,7 +37,7 @@ def config_of(arguments: argparse.Namespace) -> Config | None:
     return configuration.load(arguments.config, check_paths=False)
 
 
-def model_of(word: str, config: Config | None) -> NamedModel:
+def model_of(word: str, config: Config | None) -> Member:
     """A model by its name in the configuration, its path, or its tag in Ollama's store.
 
     Raises BadInput.
@@ -57,7 +47,7 @@ def model_of(word: str, config: Config | None) -> NamedModel:
     if configured is not None:
         shape = replace(read_shape(configured.path), name=configured.name)
         request = request_of(configured, settings)
-        return NamedModel(configured.name, shape, request, configured.priority)
+        return Member(configured.name, shape, request, configured.priority)
     named = not why_missing(Path(word))
     path = Path(word) if named else find_blob(word)
     if path is None:
@@ -73,10 +63,10 @@ def model_of(word: str, config: Config | None) -> NamedModel:
         power_supplies=settings.rig.power_supplies,
         margin_bytes=settings.rig.margin_bytes,
     )
-    return NamedModel(shape.name, shape, request)
+    return Member(shape.name, shape, request)
 
 
-def models_of(config: Config | None) -> list[NamedModel]:
+def models_of(config: Config | None) -> list[Member]:
     """All configured models. Raises BadInput where there are none."""
     if config is None or not config.models:
         where = configuration.DEFAULT_PATH if config is None else "the configuration"

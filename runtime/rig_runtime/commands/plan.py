@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from rig_runtime.cli import add_common_arguments
 from rig_runtime.commands.as_json import print_json
-from rig_runtime.commands.inputs import NamedModel, config_of, model_of, models_of, rig_of
+from rig_runtime.commands.inputs import config_of, model_of, models_of, rig_of
 from rig_runtime.commands.memory import add_load_arguments
 from rig_runtime.errors import BadInput
 from rig_runtime.fleet import Member, plan_fleet
@@ -60,13 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0 if plan.feasible else nothing_fits(plan).exit_code
     if arguments.diff:
         raise BadInput("--diff compares one plan", works="plan MODEL --diff FILE")
-    fleet = [Member(m.name, m.shape, m.request, m.priority) for m in models]
-    plans = plan_fleet(fleet, rig)
+    plans = plan_fleet(models, rig)
     _print_fleet(plans, arguments)
     return 0 if all(plan.feasible for plan in plans) else 3
 
 
-def _with_arguments(model: NamedModel, arguments: argparse.Namespace) -> NamedModel:
+def _with_arguments(model: Member, arguments: argparse.Namespace) -> Member:
     """The command line's wishes go before the configuration's."""
     wishes = ("engine", "tensor_parallel_size", "context_tokens", "sequences", "kv_cache_dtype")
     stated = {key: value for key in wishes if (value := getattr(arguments, key)) is not None}
